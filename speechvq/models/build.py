@@ -1,0 +1,148 @@
+"""From configurations to modules: the only place where both are known.
+
+Modules take plain numbers; each choice between variants is one `match` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from speechvq.errors import ConfigError
+from speechvq.models.config import (
+    CTCModelConfig,
+    FeatureNorm,
+    Features,
+    GumbelConfig,
+    PretrainModelConfig,
+    QuantizerConfig,
+)
+from speechvq.models.ctc_model import CTCModel
+from speechvq.models.encoder import SpeechEncoder
+from speechvq.models.pretrain_model import PretrainModel
+from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.conv_features import ConvFeatureExtractor
+from speechvq.nn.fbank_features import FbankFeatureExtractor
+from speechvq.nn.front_end import FrontEnd
+from speechvq.nn.gumbel_quantizer import GumbelQuantizer
+from speechvq.nn.positions import ConvPositions
+from speechvq.nn.quantizer import Quantizer
+from speechvq.nn.transformer import Encoder
+
+
+def create_pretrain_model(config: PretrainModelConfig) -> PretrainModel:
+    """Builds a model for pretraining with fresh weights from torch's generator.
+
+    Args:
+        config: Its configuration.
+
+    Returns:
+        The model, on the CPU, in training mode.
+
+    Raises:
+        ConfigError: The configuration cannot work.
+    """
+    _raise_problems(config.validate())
+    encoder = _create_speech_encoder(config)
+    return PretrainModel(
+        encoder,
+        create_quantizer(config.quantizer, encoder.front_end.output_dim),
+        model_dim=config.encoder.model_dim,
+        final_dim=config.final_dim,
+        logit_temperature=config.logit_temperature,
+        dropout_features=config.dropout_features,
+        config=config,
+    )
+
+
+def create_ctc_model(config: CTCModelConfig, vocabularies: Mapping[str, Vocabulary]) -> CTCModel:
+    """Builds a recogniser with fresh weights from torch's generator.
+
+    Args:
+        config: Its configuration.
+        vocabularies: By language code.
+
+    Returns:
+        The model, on the CPU, in training mode.
+
+    Raises:
+        ConfigError: The configuration cannot work.
+    """
+    _raise_problems(config.validate())
+    return CTCModel(
+        _create_speech_encoder(config),
+        vocabularies,
+        model_dim=config.encoder.model_dim,
+        dropout_final=config.dropout_final,
+        config=config,
+    )
+
+
+def create_quantizer(config: QuantizerConfig, input_dim: int) -> Quantizer:
+    """Builds a quantiser of the kind that the type of its configuration says.
+
+    Args:
+        config: Its configuration.
+        input_dim: Channels of the features.
+
+    Returns:
+        The quantiser.
+
+    Raises:
+        ConfigError: There is no quantiser for this type.
+    """
+    match config:
+        case GumbelConfig():
+            return GumbelQuantizer(
+                input_dim,
+                config.code_dim,
+                num_codebooks=config.num_codebooks,
+                codebook_size=config.codebook_size,
+            )
+    raise ConfigError([f"`quantizer` must be a GumbelConfig, but is a {type(config).__name__}."])
+
+
+def _create_front_end(config: PretrainModelConfig | CTCModelConfig) -> FrontEnd:
+    match config.features:
+        case Features.fbank:
+            return FbankFeatureExtractor(
+                config.fbank.num_mels, config.fbank.stack, normalize=config.fbank.normalize
+            )
+        case Features.waveform:
+            return ConvFeatureExtractor(
+                config.waveform.dims,
+                config.waveform.kernels,
+                config.waveform.strides,
+                layer_norm=config.waveform.norm is FeatureNorm.layer,
+                bias=config.waveform.bias,
+                normalize=config.waveform.normalize,
+                masked_statistics=config.waveform.masked_statistics,
+            )
+
+
+def _create_speech_encoder(config: PretrainModelConfig | CTCModelConfig) -> SpeechEncoder:
+    encoder = config.encoder
+    return SpeechEncoder(
+        _create_front_end(config),
+        ConvPositions(
+            encoder.model_dim, kernel=encoder.position_kernel, groups=encoder.position_groups
+        ),
+        Encoder(
+            encoder.num_layers,
+            encoder.model_dim,
+            encoder.num_heads,
+            encoder.ffn_dim,
+            norm_first=encoder.norm_first,
+            dropout=encoder.dropout,
+            attention_dropout=encoder.attention_dropout,
+            activation_dropout=encoder.activation_dropout,
+            layer_drop_prob=encoder.layer_drop_prob,
+        ),
+        model_dim=encoder.model_dim,
+        dropout_input=config.dropout_input,
+        feature_grad_scale=config.feature_grad_scale,
+    )
+
+
+def _raise_problems(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,103 @@
+"""The recogniser: the speech encoder with one CTC head a language (Graves et al. 2006; wav2vec 2.0,
+section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from speechvq.errors import ModelError
+from speechvq.models.config import CTCModelConfig
+from speechvq.models.encoder import EncoderOutput, SpeechEncoder
+from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.gradients import keep_in_graph
+
+
+@dataclass
+class CTCOutput:
+    """Scores of labels.
+
+    Attributes:
+        logits: (B, T, N), not normalised; label 0 is the blank.
+        lengths: (B,) long, valid frames, on the device of the lengths that came in.
+    """
+
+    logits: Tensor
+    lengths: Tensor
+
+
+class CTCModel(nn.Module):
+    """Encoder and heads.
+
+    Args:
+        encoder: Shared speech encoder.
+        vocabularies: By language; each gets a head with an output a label.
+        model_dim: D of the encoder.
+        dropout_final: Dropout before the head.
+        config: What the model was built from, stored with it.
+    """
+
+    def __init__(
+        self,
+        encoder: SpeechEncoder,
+        vocabularies: Mapping[str, Vocabulary],
+        *,
+        model_dim: int,
+        dropout_final: float,
+        config: CTCModelConfig,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout_final)
+        self.heads = nn.ModuleDict(
+            {
+                language: nn.Linear(model_dim, len(vocabulary))
+                for language, vocabulary in sorted(vocabularies.items())
+            }
+        )
+        self.vocabularies = dict(sorted(vocabularies.items()))
+        self.config = config
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance of `num_samples` samples."""
+        return self.encoder.num_frames(num_samples)
+
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor,
+        *,
+        language: str,
+        mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+    ) -> CTCOutput:
+        """Scores the labels of one language.
+
+        Args:
+            waveform: (B, S) float32, 16 kHz, in [-1, 1].
+            lengths: (B,) long, valid samples; best kept on the CPU.
+            language: Whose head is used.
+            mask: (B, T) bool, frames replaced by the mask embedding (training).
+            channel_mask: (B, D) bool, channels set to 0 (training).
+
+        Returns:
+            Scores.
+
+        Raises:
+            ModelError: The model has no head for the language.
+        """
+        if language not in self.heads:
+            raise ModelError(
+                f"`language` must be one the model knows ({', '.join(self.heads)}), "
+                f"but is {language!r}."
+            )
+        encoded: EncoderOutput = self.encoder(
+            waveform, lengths, mask=mask, channel_mask=channel_mask
+        )
+        logits: Tensor = self.heads[language](self.dropout(encoded.context))
+        unused = [head for name, head in self.heads.items() if name != language]
+        logits = keep_in_graph(logits, (p for head in unused for p in head.parameters()))
+        return CTCOutput(logits, encoded.lengths)

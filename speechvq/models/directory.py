@@ -1,0 +1,341 @@
+"""Model directories: how a model is stored, without pickle (safetensors and JSON only).
+
+    model.safetensors   weights in fp32 as trained
+    config.json         {"format", "format_version", "kind", "model", "training", "corpus"}; a
+                        closed schema
+    vocab.json          recognisers: {language: vocabulary}
+    metrics.json        what was measured, free form
+    README.md           model card, generated
+
+The same model gives the same bytes. A directory appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from speechvq.errors import ConfigError, ModelError
+from speechvq.models.build import create_ctc_model, create_pretrain_model
+from speechvq.models.card import render_model_card
+from speechvq.models.config import CTCModelConfig, PretrainModelConfig
+from speechvq.models.config_json import check_keys, config_from_json, config_to_json
+from speechvq.models.ctc_model import CTCModel
+from speechvq.models.pretrain_model import PretrainModel
+from speechvq.models.vocabulary import Vocabulary, vocabulary_from_json
+
+FORMAT = "speechvq-model"
+FORMAT_VERSION = 1
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+VOCABULARY_FILE = "vocab.json"
+METRICS_FILE = "metrics.json"
+CARD_FILE = "README.md"
+
+_CONFIG_KEYS = ["format", "format_version", "kind", "model", "training", "corpus"]
+
+
+def save_model(
+    directory: str | Path,
+    model: PretrainModel | CTCModel,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    corpus: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a model directory; an older model at the same place is replaced.
+
+    Args:
+        directory: Where it shall stand.
+        model: The model.
+        metrics: What was measured, JSON values.
+        training: How it was trained, JSON values.
+        corpus: What it was trained on, JSON values.
+
+    Raises:
+        ModelError: Something that is no model directory stands there, or a value is not JSON.
+    """
+    directory = Path(directory)
+    _check_replaceable(directory)
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": "pretrain" if isinstance(model, PretrainModel) else "ctc",
+        "model": config_to_json(model.config),
+        "training": training,
+        "corpus": corpus,
+    }
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        _write_files(work, model, document, dict(metrics or {}))
+        # mkdtemp makes it private; a model directory has the rights of any new directory.
+        work.chmod(0o777 & ~_get_umask())
+        _replace_directory(work, directory)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def load_model(directory: str | Path) -> PretrainModel | CTCModel:
+    """Reads a model directory of either kind.
+
+    Args:
+        directory: What `save_model` wrote.
+
+    Returns:
+        The model, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelError: The directory is missing, foreign, damaged, or of another version.
+    """
+    directory = Path(directory)
+    document = read_model_config(directory)
+    kind, path = document["kind"], f"{directory / CONFIG_FILE}: model"
+    model: PretrainModel | CTCModel
+    try:
+        match kind:
+            case "pretrain":
+                config = config_from_json(PretrainModelConfig, document["model"], path)
+                model = create_pretrain_model(config)
+            case "ctc":
+                ctc_config = config_from_json(CTCModelConfig, document["model"], path)
+                model = create_ctc_model(ctc_config, _read_vocabularies(directory))
+            case _:
+                raise ModelError(
+                    f'{directory / CONFIG_FILE}: kind must be "pretrain" or "ctc", but is {kind!r}.'
+                )
+    except ConfigError as error:
+        raise ModelError(f"{path} cannot work:\n{error}") from error
+    _load_weights(model, directory / WEIGHTS_FILE)
+    return model.eval()
+
+
+def load_pretrain_model(directory: str | Path) -> PretrainModel:
+    """Reads a pretrained model; see `load_model`."""
+    model = load_model(directory)
+    if isinstance(model, PretrainModel):
+        return model
+    raise ModelError(
+        f"{directory} must hold a pretrained model, but holds a recogniser; give the `model/` that "
+        "`pretrain` left."
+    )
+
+
+def load_ctc_model(directory: str | Path) -> CTCModel:
+    """Reads a recogniser; see `load_model`."""
+    model = load_model(directory)
+    if isinstance(model, CTCModel):
+        return model
+    raise ModelError(
+        f"{directory} must hold a recogniser, but holds a pretrained model, which has no "
+        "vocabulary; run `finetune` first."
+    )
+
+
+def init_ctc_from_pretrained(
+    directory: str | Path,
+    vocabularies: Mapping[str, Vocabulary],
+    overrides: Mapping[str, object] | None = None,
+) -> CTCModel:
+    """Makes a recogniser whose encoder is a pretrained one, or another recogniser's, and whose
+    heads are new.
+
+    Args:
+        directory: A model directory of either kind.
+        vocabularies: By language.
+        overrides: Values for keys of `CTCModelConfig` that do not change the shape of the encoder:
+            {"encoder.dropout": 0.1, ...}.
+
+    Returns:
+        The recogniser, on the CPU, in training mode.
+
+    Raises:
+        ModelError: The directory cannot be read, or an override names an unknown key or changes the
+        encoder's shape. ConfigError: An override has an impossible value.
+    """
+    pretrained = load_model(directory)
+    source = config_to_json(pretrained.config)
+    document = config_to_json(CTCModelConfig())
+    document.update({key: source[key] for key in ("features", "fbank", "waveform", "encoder")})
+    for key, value in (overrides or {}).items():
+        _override(document, key, value)
+    model = create_ctc_model(config_from_json(CTCModelConfig, document, "overrides"), vocabularies)
+    try:
+        model.encoder.load_state_dict(pretrained.encoder.state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"The overrides {dict(overrides or {})} change the shape of the encoder in {directory}; "
+            "leave out those that do."
+        ) from error
+    return model
+
+
+def read_model_config(directory: str | Path) -> dict[str, Any]:
+    """Reads config.json and checks its outer keys.
+
+    Args:
+        directory: A model directory.
+
+    Returns:
+        The document; "model" is not yet checked.
+
+    Raises:
+        ModelError: It is missing, no JSON, foreign, or of a newer version.
+    """
+    path = Path(directory) / CONFIG_FILE
+    document = _read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(
+            f'{path} must have "format": "{FORMAT}", but has not: this is no speechvq model. '
+            "Bring models of other projects in with `speechvq import`."
+        )
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format_version must be {FORMAT_VERSION}, but is {version!r}; use the speechvq "
+            "version that wrote it."
+        )
+    check_keys(document, _CONFIG_KEYS, str(path))
+    return document
+
+
+def _write_files(
+    work: Path,
+    model: PretrainModel | CTCModel,
+    document: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> None:
+    weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    save_file(weights, work / WEIGHTS_FILE)
+    _write_json(work / CONFIG_FILE, document)
+    _write_json(work / METRICS_FILE, metrics)
+    vocabularies = model.vocabularies if isinstance(model, CTCModel) else {}
+    if vocabularies:
+        _write_json(work / VOCABULARY_FILE, {name: v.to_json() for name, v in vocabularies.items()})
+    card = render_model_card(
+        document,
+        metrics,
+        {name: len(vocabulary) for name, vocabulary in vocabularies.items()},
+        sum(parameter.numel() for parameter in model.parameters()),
+    )
+    (work / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def _check_replaceable(directory: Path) -> None:
+    """Refuses to replace what `save_model` did not write."""
+    if not directory.exists():
+        return
+    if directory.is_dir() and (
+        not any(directory.iterdir()) or (directory / WEIGHTS_FILE).is_file()
+    ):
+        return
+    raise ModelError(f"{directory} must be a new, empty or model directory; choose another name.")
+
+
+def _replace_directory(work: Path, directory: Path) -> None:
+    """Moves a finished directory to its place; the old one goes out of the way first."""
+    if not directory.exists():
+        work.rename(directory)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
+    directory.replace(old)  # an empty directory may be replaced
+    work.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _get_umask() -> int:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    try:
+        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path.name} must hold JSON values only: {error}.") from error
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path} does not exist: {path.parent} is no model directory. `pretrain` and "
+            "`finetune` leave one, named `model`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read ({error}); copy the directory again from where it was made."
+        ) from error
+
+
+def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
+    path = directory / VOCABULARY_FILE
+    document = _read_json(path)
+    if not isinstance(document, dict):
+        raise ModelError(f"{path} must be an object from language to vocabulary.")
+    vocabularies = {}
+    for language, entry in document.items():
+        try:
+            vocabularies[language] = vocabulary_from_json(entry)
+        except ModelError as error:
+            raise ModelError(f"{path}: {language}: {error}") from error
+    return vocabularies
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    weights = _read_weights(path)
+    expected = model.state_dict()
+    problems = [f"missing: {name}" for name in sorted(expected.keys() - weights.keys())]
+    problems += [f"unknown: {name}" for name in sorted(weights.keys() - expected.keys())]
+    problems += [
+        f"{name} must be {tuple(expected[name].shape)}, but is {tuple(tensor.shape)}"
+        for name, tensor in sorted(weights.items())
+        if name in expected and expected[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+        raise ModelError(
+            f"{path} does not fit its {CONFIG_FILE} ({shown}); copy both files again from where "
+            "they were made."
+        )
+    with torch.no_grad():
+        model.load_state_dict(weights)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path} does not exist; copy the directory again from where it was made."
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is damaged or no safetensors file ({error}); copy it again from where it was "
+            "made."
+        ) from error
+
+
+def _override(document: dict[str, Any], key: str, value: object) -> None:
+    *sections, name = key.split(".")
+    section: Any = document
+    for part in sections:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or name not in section:
+        raise ModelError(f"`{key}` must be a key of a recogniser's configuration, but is unknown.")
+    section[name] = getattr(value, "value", value)

@@ -1,0 +1,208 @@
+"""Vocabularies: which labels a CTC head has, and how text becomes labels and back.
+
+Labels 0 and 1 are always the blank ("<pad>", as transformers names it) and the unknown character.
+Characters are Unicode code points of normalised text, with "|" between words. A sentencepiece
+vocabulary keeps its model inside, so that a vocabulary is one JSON object either way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from speechvq.errors import MissingDependencyError, ModelError
+
+BLANK = "<pad>"
+UNKNOWN = "<unk>"
+WORD_SEPARATOR = "|"
+BLANK_ID = 0
+UNKNOWN_ID = 1
+# What an unknown label reads as: never a letter of any language, so that it always counts as an
+# error.
+UNKNOWN_TEXT = "\u2047"
+
+
+class Vocabulary(ABC):
+    """Labels of one language.
+
+    Attributes:
+        labels: One string a label, in the order of the head's outputs.
+    """
+
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """N, number of labels, blank included."""
+        return len(self.labels)
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Labels of a normalised text; what is not in the vocabulary becomes `UNKNOWN_ID`."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of labels from which repetitions are already removed; blanks are left out."""
+
+    @abstractmethod
+    def unknown_characters(self, text: str) -> set[str]:
+        """Characters of a text that the vocabulary cannot write."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The vocabulary as an object for `vocabulary_from_json`."""
+
+
+class CharacterVocabulary(Vocabulary):
+    """One label a code point.
+
+    Args:
+        characters: Without blank, unknown and word separator; their order is the order of labels.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.labels = (BLANK, UNKNOWN, WORD_SEPARATOR, *characters)
+        self._ids = {label: index for index, label in enumerate(self.labels)}
+
+    def encode(self, text: str) -> list[int]:
+        """See `Vocabulary.encode`."""
+        separator = self._ids[WORD_SEPARATOR]
+        ids: list[int] = []
+        for word in text.split():
+            if ids:
+                ids.append(separator)
+            ids += [self._get_id(character) for character in word]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Vocabulary.decode`."""
+        pieces = []
+        for index in ids:
+            if index == UNKNOWN_ID:
+                pieces.append(UNKNOWN_TEXT)
+            elif index != BLANK_ID:
+                label = self.labels[index]
+                pieces.append(" " if label == WORD_SEPARATOR else label)
+        return " ".join("".join(pieces).split())
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """See `Vocabulary.unknown_characters`."""
+        return {c for c in "".join(text.split()) if self._get_id(c) == UNKNOWN_ID}
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Vocabulary.to_json`."""
+        return {"kind": "character", "labels": list(self.labels)}
+
+    def _get_id(self, character: str) -> int:
+        # A bar in the text is not the separator between words.
+        return UNKNOWN_ID if character == WORD_SEPARATOR else self._ids.get(character, UNKNOWN_ID)
+
+
+class SentencePieceVocabulary(Vocabulary):
+    """One label a piece of a sentencepiece model.
+
+    Args:
+        model: The serialised model, the bytes of a `.model` file.
+
+    Raises:
+        MissingDependencyError: sentencepiece is not installed.
+        ModelError: The bytes are no sentencepiece model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        try:
+            import sentencepiece
+        except ImportError as error:
+            raise MissingDependencyError(
+                "sentencepiece", "train", "read this vocabulary"
+            ) from error
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise ModelError(
+                "The vocabulary's `model` is not a sentencepiece model; copy the file again."
+            ) from error
+        size = self._processor.GetPieceSize()
+        special = {
+            i for i in range(size) if self._processor.IsControl(i) or self._processor.IsUnknown(i)
+        }
+        self._pieces = [i for i in range(size) if i not in special]
+        self._ids = {piece: index for index, piece in enumerate(self._pieces, start=2)}
+        self.labels = (BLANK, UNKNOWN, *(self._processor.IdToPiece(i) for i in self._pieces))
+
+    def encode(self, text: str) -> list[int]:
+        """See `Vocabulary.encode`."""
+        return [self._ids.get(piece, UNKNOWN_ID) for piece in self._processor.EncodeAsIds(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Vocabulary.decode`."""
+        pieces = [UNKNOWN_TEXT if i == UNKNOWN_ID else self.labels[i] for i in ids if i != BLANK_ID]
+        return " ".join("".join(pieces).replace("\u2581", " ").split())
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """See `Vocabulary.unknown_characters`."""
+        return {c for c in "".join(text.split()) if UNKNOWN_ID in self.encode(c)}
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Vocabulary.to_json`."""
+        return {"kind": "sentencepiece", "model": base64.b64encode(self._model).decode("ascii")}
+
+
+def build_character_vocabulary(texts: Iterable[str]) -> CharacterVocabulary:
+    """The vocabulary of all code points in some normalised texts, sorted.
+
+    Args:
+        texts: Usually a language's training transcripts.
+
+    Returns:
+        The vocabulary.
+    """
+    characters: set[str] = set()
+    for text in texts:
+        characters.update(text)
+    return CharacterVocabulary(
+        sorted(c for c in characters if not c.isspace() and c != WORD_SEPARATOR)
+    )
+
+
+def vocabulary_from_json(document: object) -> Vocabulary:
+    """Reads what `Vocabulary.to_json` wrote.
+
+    Args:
+        document: Parsed JSON.
+
+    Returns:
+        The vocabulary.
+
+    Raises:
+        ModelError: The object is not a vocabulary of ours.
+    """
+    match document:
+        case {"kind": "character", "labels": list(labels), **rest} if not rest:
+            return _character_vocabulary_from_labels(labels)
+        case {"kind": "sentencepiece", "model": str(encoded), **rest} if not rest:
+            try:
+                return SentencePieceVocabulary(base64.b64decode(encoded, validate=True))
+            except binascii.Error as error:
+                raise ModelError("The vocabulary's `model` must be base64, but is not.") from error
+    found = sorted(document) if isinstance(document, Mapping) else type(document).__name__
+    raise ModelError(
+        'A vocabulary must be {"kind": "character", "labels": [...]} or '
+        f'{{"kind": "sentencepiece", "model": "..."}}, but has {found}.'
+    )
+
+
+def _character_vocabulary_from_labels(labels: list[Any]) -> CharacterVocabulary:
+    specials = [BLANK, UNKNOWN, WORD_SEPARATOR]
+    if labels[:3] != specials or not all(isinstance(label, str) and label for label in labels):
+        raise ModelError(
+            f"A character vocabulary's `labels` must be non-empty strings that begin with "
+            f"{specials}, but begin with {labels[:3]}."
+        )
+    if len(set(labels)) != len(labels):
+        raise ModelError("A character vocabulary's `labels` must differ from each other.")
+    return CharacterVocabulary(labels[3:])

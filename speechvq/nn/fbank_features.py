@@ -1,0 +1,128 @@
+"""Log-mel front end: stacked filter banks, several times cheaper than convolutions (as in w2v-BERT
+2.0, arXiv 2312.05187, section 3.2.1).
+
+Windows of 25 ms every 10 ms, pre-emphasis, Povey window, power spectrum, triangular mel filters,
+log: Kaldi's definition of a filter bank, computed for a whole batch at once. There is nothing to
+    learn in it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from speechvq.nn.front_end import FrontEnd
+from speechvq.nn.lengths import compute_conv_length, compute_conv_lengths, lengths_to_padding_mask
+from speechvq.nn.precision import full_precision
+
+SAMPLE_RATE = 16_000
+WINDOW_SAMPLES = 400
+HOP_SAMPLES = 160
+FFT_SAMPLES = 512
+PRE_EMPHASIS = 0.97
+LOWEST_HERTZ = 20.0
+# Just below the rounding noise of 16 bit audio (window energy × 2^-30 / 12): digital silence must
+# not dominate an utterance's variance.
+LOG_FLOOR = 1e-8
+
+
+def compute_mel_filters(num_mels: int) -> Tensor:
+    """Triangular filters, equally spaced in mel (Kaldi's: linear in mel, no area normalisation).
+
+    Args:
+        num_mels: Number of filters.
+
+    Returns:
+        (FFT_SAMPLES / 2 + 1, num_mels) float32.
+    """
+
+    def to_mel(hertz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(hertz / 700.0)
+
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64)
+    ends = to_mel(torch.tensor([LOWEST_HERTZ, SAMPLE_RATE / 2], dtype=torch.float64))
+    edges = torch.linspace(float(ends[0]), float(ends[1]), num_mels + 2, dtype=torch.float64)
+    mel = to_mel(hertz)[:, None]  # (F, 1)
+    rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])  # (F, num_mels)
+    falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp(min=0.0).float()
+
+
+def compute_window() -> Tensor:
+    """Kaldi's Povey window, (WINDOW_SAMPLES,) float32: a Hann window that goes to zero less
+    steeply.
+    """
+    phase = torch.arange(WINDOW_SAMPLES, dtype=torch.float64) * (2 * math.pi)
+    return (0.5 - 0.5 * torch.cos(phase / (WINDOW_SAMPLES - 1))).pow(0.85).float()
+
+
+class FbankFeatureExtractor(FrontEnd):
+    """Stacked log-mel features with zero mean and unit variance per utterance and channel.
+
+    Args:
+        num_mels: Mel filters.
+        stack: Consecutive 10 ms frames that make one frame (2: 20 ms).
+        normalize: Whether each utterance and channel gets zero mean and unit variance over its
+            valid frames.
+    """
+
+    window: Tensor
+    mel_filters: Tensor
+
+    def __init__(self, num_mels: int, stack: int, *, normalize: bool = True) -> None:
+        super().__init__()
+        self.num_mels = num_mels
+        self.stack = stack
+        self.normalize = normalize
+        self.output_dim = num_mels * stack
+        # Constants of the code, not of a trained model: they stay out of its files.
+        self.register_buffer("window", compute_window(), persistent=False)
+        self.register_buffer("mel_filters", compute_mel_filters(num_mels), persistent=False)
+
+    def num_frames(self, num_samples: int) -> int:
+        """See `FrontEnd.num_frames`."""
+        return compute_conv_length(num_samples, WINDOW_SAMPLES, HOP_SAMPLES) // self.stack
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See `FrontEnd.forward`; always float32."""
+        lengths = compute_conv_lengths(lengths, WINDOW_SAMPLES, HOP_SAMPLES)
+        lengths = torch.div(lengths, self.stack, rounding_mode="floor")
+        num_frames = self.num_frames(waveform.size(1))
+        with full_precision(waveform):
+            features = self.compute_log_mel(waveform.float())
+            features = features[:, : num_frames * self.stack]  # (B, stack * T, num_mels)
+            if self.normalize:
+                features = _normalize_frames(features, lengths * self.stack)
+        return features.reshape(features.size(0), num_frames, self.output_dim), lengths
+
+    def compute_log_mel(self, waveform: Tensor) -> Tensor:
+        """Log-mel energies every 10 ms.
+
+        Args:
+            waveform: (B, S) float32.
+
+        Returns:
+            (B, 10 ms frames, num_mels) float32, natural logarithm.
+        """
+        frames = waveform.unfold(1, WINDOW_SAMPLES, HOP_SAMPLES)  # (B, N, WINDOW_SAMPLES) view
+        frames = frames - frames.mean(-1, keepdim=True)
+        # Kaldi repeats the first sample where pre-emphasis needs one before it.
+        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        frames = (frames - PRE_EMPHASIS * previous) * self.window
+        spectrum = torch.view_as_real(torch.fft.rfft(frames, n=FFT_SAMPLES))  # (B, N, F, 2)
+        power = spectrum.square().sum(-1)
+        return (power @ self.mel_filters).clamp(min=LOG_FLOOR).log()
+
+
+def _normalize_frames(features: Tensor, lengths: Tensor) -> Tensor:
+    """Zero mean and unit variance over valid frames of (B, N, C); padding becomes 0."""
+    padding = lengths_to_padding_mask(lengths, features.size(1), features.device)[..., None]
+    count = lengths.to(features.device, non_blocking=True).clamp(min=1)[:, None, None]
+    features = features.masked_fill(padding, 0.0)
+    mean = features.sum(1, keepdim=True) / count  # (B, 1, C)
+    centred = (features - mean).masked_fill(padding, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / count
+    return centred * (variance + 1e-5).rsqrt()

@@ -1,0 +1,156 @@
+"""The Gumbel product quantiser of wav2vec 2.0 (section 2, "Quantization module", and section 3.2,
+"Diversity loss").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from speechvq.nn.precision import full_precision
+from speechvq.nn.quantizer import Quantizer, QuantizerOutput
+
+
+def gumbel_temperature(step: int, start: float, end: float, decay: float) -> float:
+    """Temperature of the Gumbel softmax at a step: exponential decay with a floor.
+
+    Args:
+        step: Number of updates done.
+        start: Temperature at step 0.
+        end: Smallest temperature.
+        decay: Factor of one step (wav2vec 2.0: 0.999995).
+
+    Returns:
+        max(start × decay^step, end).
+    """
+    return max(start * decay**step, end)
+
+
+class _StraightThroughLookup(torch.autograd.Function):
+    """Codebook entries of `codes`, with the gradient of one_hot(codes) + probs - sg(probs).
+
+    The usual sum of three floats is not exactly one-hot: the same code then gives vectors that
+    differ in their last bits. Here the forward value is the entry itself, and only the gradient is
+    that of the sum.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probs: Tensor, codebook: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(codebook, codes)
+        return lookup(codebook, codes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+        codebook, codes = ctx.saved_tensors
+        num_codebooks, codebook_size, dim = codebook.shape
+        grad = grads[0].reshape(-1, num_codebooks, dim).transpose(0, 1)  # (G, B*M, C/G)
+        grad_probs = torch.bmm(grad, codebook.transpose(1, 2)).transpose(0, 1)  # (B*M, G, V)
+        index = codes.reshape(-1, num_codebooks) + codebook_size * torch.arange(
+            num_codebooks, device=codes.device
+        )
+        grad_codebook = torch.zeros_like(codebook).view(-1, dim)
+        grad_codebook.index_add_(0, index.t().reshape(-1), grad.reshape(-1, dim))
+        return (
+            grad_probs.reshape(*codes.shape, codebook_size),
+            grad_codebook.view_as(codebook),
+            None,
+        )
+
+
+def lookup(codebook: Tensor, codes: Tensor) -> Tensor:
+    """Concatenates the entries of all codebooks.
+
+    Args:
+        codebook: (G, V, C/G).
+        codes: (..., G) long.
+
+    Returns:
+        (..., C).
+    """
+    groups = torch.arange(codebook.size(0), device=codebook.device)
+    return codebook[groups, codes].flatten(-2)  # (..., G, C/G) -> (..., C)
+
+
+def compute_soft_perplexity(probs: Tensor, valid: Tensor) -> Tensor:
+    """Perplexity of the mean assignment over valid frames.
+
+    Args:
+        probs: (B, M, G, V) float32, sums to 1 over V.
+        valid: (B, M) bool.
+
+    Returns:
+        (G,) float32, from 1 to V (1 when there is no valid frame).
+    """
+    weights = valid.to(probs.dtype)
+    count = weights.sum().clamp(min=1.0)
+    mean = torch.einsum("bm,bmgv->gv", weights, probs) / count  # (G, V)
+    # xlogy gives 0 at 0, where p × log p gives NaN; the floor keeps its gradient finite there.
+    entropy = -torch.xlogy(mean, mean.clamp(min=1e-20)).sum(-1)
+    return entropy.exp()
+
+
+class GumbelQuantizer(Quantizer):
+    """Chooses one of V entries in each of G codebooks by a Gumbel softmax.
+
+    Args:
+        input_dim: D, channels of the features.
+        output_dim: C, channels of the vectors, a multiple of `num_codebooks`.
+        num_codebooks: G.
+        codebook_size: V.
+    """
+
+    def __init__(
+        self, input_dim: int, output_dim: int, *, num_codebooks: int, codebook_size: int
+    ) -> None:
+        super().__init__()
+        self.num_codebooks = num_codebooks
+        self.codebook_size = codebook_size
+        self.output_dim = output_dim
+        self.projection = nn.Linear(input_dim, num_codebooks * codebook_size)
+        self.codebook = nn.Parameter(
+            torch.empty(num_codebooks, codebook_size, output_dim // num_codebooks)
+        )
+        # fairseq's initial values: codes are spread over the codebook from the first step on.
+        nn.init.normal_(self.projection.weight, std=1.0)
+        nn.init.zeros_(self.projection.bias)
+        nn.init.uniform_(self.codebook)
+
+    def compute_logits(self, features: Tensor) -> Tensor:
+        """Scores all entries, in fp32 also under autocast.
+
+        Args:
+            features: (B, M, D).
+
+        Returns:
+            (B, M, G, V) float32.
+        """
+        with full_precision(features):
+            logits: Tensor = self.projection(features.to(self.projection.weight.dtype)).float()
+        return logits.reshape(*features.shape[:-1], self.num_codebooks, self.codebook_size)
+
+    def forward(self, features: Tensor, *, temperature: float, valid: Tensor) -> QuantizerOutput:
+        """Quantises; with Gumbel noise in training, without in evaluation. See
+        `Quantizer.forward`.
+        """
+        logits = self.compute_logits(features)  # (B, M, G, V)
+        with full_precision(features):
+            perplexity = compute_soft_perplexity(logits.softmax(-1), valid)
+            noisy = logits
+            if self.training:
+                noisy = logits - torch.empty_like(logits).exponential_().log()
+            codes = noisy.argmax(-1)  # (B, M, G)
+            probs = (noisy / temperature).softmax(-1)
+            vectors: Tensor = _StraightThroughLookup.apply(probs, self.codebook, codes)  # type: ignore[no-untyped-call]
+            num_entries = self.num_codebooks * self.codebook_size
+            diversity_loss = (num_entries - perplexity.sum()) / num_entries
+        return QuantizerOutput(vectors, codes, diversity_loss, None, perplexity)
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Best entries without noise. See `Quantizer.encode`."""
+        return self.compute_logits(features).argmax(-1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Looks codes up. See `Quantizer.decode`."""
+        return lookup(self.codebook, codes)
