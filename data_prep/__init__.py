@@ -1,0 +1,1 @@
+"""Entry points that turn recordings into a corpus: `python -m data_prep.prepare`."""

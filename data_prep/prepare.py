@@ -1,0 +1,26 @@
+"""From folders of recordings to a Parquet corpus.
+
+python -m data_prep.prepare input=DIR output=DIR workers=N
+python -m data_prep.prepare input=[DIR,DIR] output=DIR plan=true
+"""
+
+from __future__ import annotations
+
+from speechvq.config.application import launch
+from speechvq.data.config import PrepareConfig
+
+
+def run(config: PrepareConfig) -> None:
+    """Prepare the corpus, or print the plan."""
+    from speechvq.data.prepare import prepare_corpus
+
+    prepare_corpus(config)
+
+
+def main() -> None:
+    """Entry point of `python -m data_prep.prepare` and `speechvq prepare`."""
+    launch(run, PrepareConfig, "prepare")
+
+
+if __name__ == "__main__":
+    main()

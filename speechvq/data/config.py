@@ -1,0 +1,145 @@
+"""The configuration of data preparation; no torch, no Hydra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
+from speechvq.errors import DataError
+
+MISSING_VALUE = "???"
+"""Value of a field that the user must set."""
+
+
+@dataclass(kw_only=True)
+class SegmentConfig:
+    """How long untranscribed recordings are cut at pauses."""
+
+    max_segment_seconds: float = 20.0
+    """No segment is longer; untranscribed recordings up to this length stay whole."""
+    min_seconds: float = 0.4
+    """Clips and segments shorter than this are set aside (0.4 s is about one syllable and 20
+    frames)."""
+    max_pause_seconds: float = 0.6
+    """A pause up to this length stays inside a segment; a longer one ends it."""
+    padding_seconds: float = 0.2
+    """How much of the pause is kept on either side of a segment."""
+    threshold: float = 0.5
+    """Speech begins where Silero's probability reaches this, and ends 0.15 below it."""
+
+
+@dataclass(kw_only=True)
+class PrepareConfig:
+    """From folders of recordings to a corpus."""
+
+    input: list[str] = field(default_factory=list)
+    """A directory with audio and `manifest.tsv`, `.csv` or `.jsonl`; or a list of such
+    directories."""
+    output: str = MISSING_VALUE
+    """Where the corpus will stand: a new or empty directory, or one that the same command was
+    preparing."""
+    workers: int = 0
+    """Processes on this machine; 0 is one per core. The output does not depend on it."""
+    plan: bool = False
+    """Say hours, files, disk and time, and write nothing."""
+    shard: str = ""
+    """`i/n`: do only every n-th piece of work, beginning with piece i, into the same output; the
+    last one completes the corpus."""
+    dask_scheduler: str = ""
+    """Address of a Dask scheduler (`tcp://host:8786`) whose workers share the file system; empty
+    for local processes."""
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    """Cutting of long recordings."""
+    max_transcribed_seconds: float = 30.0
+    """Transcribed clips stay whole; longer ones are set aside."""
+    max_recording_seconds: float = 21_600.0
+    """Files longer than this are set aside: one is held in memory as a whole, 230 MB an hour."""
+    silence_dbfs: float = -70.0
+    """A frame of 20 ms counts as sound where its level is above this."""
+    min_sound_seconds: float = 0.1
+    """A file with less sound than this is silent, and set aside."""
+    max_length_difference_seconds: float = 0.5
+    """A file this much shorter than its manifest says is truncated, and set aside."""
+    normalizer: str = "basic"
+    """Text normaliser: basic, verbatim."""
+    dev_share: float = 0.0
+    """Share of the hours of each language without a split in the manifest that becomes `dev`,
+    disjoint by recording and speaker."""
+    test_share: float = 0.0
+    """The same for `test`."""
+    part_minutes: float = 0.0
+    """About how much audio goes into one part file, which is one piece of work; 0 chooses 5 to 60
+    minutes by the size of the input."""
+    seed: int = 1
+    """Decides which recordings become dev and test."""
+
+    def validate(self) -> list[str]:
+        """Returns every problem of this configuration as a sentence."""
+        return [*_check_paths(self), *_check_numbers(self), *_check_names(self)]
+
+
+def _check_paths(config: PrepareConfig) -> list[str]:
+    problems = [
+        f"`input` must name directories, but {path!r} is none."
+        for path in config.input
+        if not Path(path).is_dir()
+    ]
+    if not config.input:
+        problems.append("`input` must be set: `input=DIR`, or `input=[DIR,DIR]`.")
+    if config.output == MISSING_VALUE:
+        problems.append("`output` must be set: `output=DIR`.")
+    elif Path(config.output).exists() and not Path(config.output).is_dir():
+        problems.append(f"`output` must be a directory, but {config.output!r} is a file.")
+    return problems
+
+
+def _check_numbers(config: PrepareConfig) -> list[str]:
+    segment = config.segment
+    limits: list[tuple[str, float, float, float]] = [
+        ("workers", config.workers, 0, 4096),
+        ("segment.max_segment_seconds", segment.max_segment_seconds, 1, 3600),
+        ("segment.min_seconds", segment.min_seconds, 0.05, segment.max_segment_seconds / 2),
+        ("segment.max_pause_seconds", segment.max_pause_seconds, 0.05, 60),
+        ("segment.padding_seconds", segment.padding_seconds, 0, 5),
+        ("segment.threshold", segment.threshold, 0.15, 0.99),
+        ("max_transcribed_seconds", config.max_transcribed_seconds, segment.min_seconds, 3600),
+        ("max_recording_seconds", config.max_recording_seconds, 1, 86_400),
+        ("silence_dbfs", config.silence_dbfs, -120, 0),
+        ("min_sound_seconds", config.min_sound_seconds, 0, 60),
+        ("max_length_difference_seconds", config.max_length_difference_seconds, 0.01, 3600),
+        ("dev_share", config.dev_share, 0, 0.5),
+        ("test_share", config.test_share, 0, 0.5),
+        ("part_minutes", config.part_minutes, 0, 1440),
+    ]
+    return [
+        f"`{key}` must be {low:g} to {high:g}, but is {value:g}."
+        for key, value, low, high in limits
+        if not low <= value <= high  # also catches NaN
+    ]
+
+
+def _check_names(config: PrepareConfig) -> list[str]:
+    problems = []
+    try:
+        get_normalizer(config.normalizer)
+    except DataError:
+        problems.append(
+            f"`normalizer` must be one of {', '.join(NORMALIZER_NAMES)}, but is"
+            f" {config.normalizer!r}."
+        )
+    if config.shard and parse_shard(config.shard) is None:
+        problems.append(
+            f"`shard` must be `i/n` with 0 <= i < n, such as 0/8, but is {config.shard!r}."
+        )
+    return problems
+
+
+def parse_shard(shard: str) -> tuple[int, int] | None:
+    """Returns i and n of `i/n`; (0, 1) for an empty string; None if it is malformed."""
+    if not shard:
+        return 0, 1
+    first, _, second = shard.partition("/")
+    if not (first.isdigit() and second.isdigit()) or int(first) >= int(second):
+        return None
+    return int(first), int(second)

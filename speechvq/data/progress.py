@@ -1,0 +1,66 @@
+"""A line that shows how far data preparation is: done, rate, time left. A moving bar on a terminal,
+plain lines elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class PrepareProgress:
+    """Progress in seconds of audio; a context manager.
+
+    Args:
+        total_seconds: Audio to prepare, estimated.
+    """
+
+    def __init__(self, total_seconds: float) -> None:
+        self._total = max(total_seconds, 1e-9)
+        self._done = 0.0
+        self._begin = self._last_line = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+
+    def advance(self, seconds: float) -> None:
+        """Counts audio that is done."""
+        self._done += seconds
+        now = time.monotonic()
+        if self._is_terminal:
+            print(f"\r\x1b[K{self.describe(now)}", end="", file=sys.stderr, flush=True)
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            print(self.describe(now), file=sys.stderr, flush=True)
+
+    def describe(self, now: float) -> str:
+        """Returns the line: share, hours, speed, time left."""
+        elapsed = max(now - self._begin, 1e-9)
+        rate = self._done / elapsed
+        left = format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
+        return (
+            f"prepare {min(1.0, self._done / self._total):4.0%}  "
+            f"{self._done / 3600:.2f} of about {self._total / 3600:.2f} h  "
+            f"{rate:.0f} x real time  {left} left"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_terminal:
+            print(file=sys.stderr)
+
+
+def format_time(seconds: float) -> str:
+    """Returns `1:02:03` or `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
