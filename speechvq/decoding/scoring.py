@@ -1,0 +1,293 @@
+"""Error rates of recognisers: corpus WER and CER, intervals, tables by group, comparisons.
+
+Takes references and hypotheses (`score_utterances`) or counts (`compare_systems`) and gives plain
+dataclasses that turn into JSON.
+
+Rates are corpus rates: all errors over all reference units, never a mean of utterances' rates.
+Intervals are percentiles of a bootstrap over utterances (Bisani & Ney 2004, "Bootstrap estimates
+for confidence intervals in ASR performance evaluation"); utterances of one speaker resemble each
+other, so that with few speakers the truth is wider than they say.
+
+Two character rates stand side by side: `cer` counts code points after NFC with the spaces between
+words as characters, as jiwer does; `cer_no_spaces` leaves the spaces out, for languages whose
+word boundaries are a matter of convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechvq.decoding.alignment import EditCounts, IntArray, Unit, count_edits
+
+NUM_RESAMPLES = 2000
+SEED = 20040517
+_CHUNK = 4_000_000  # numbers drawn at a time, to bound memory
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRate:
+    """One corpus error rate.
+
+    Attributes:
+        rate: Errors over reference units, 0.314 for 31.4 %; None where the references are empty.
+        low: Lower end of the 95 % interval; None with fewer than two utterances.
+        high: Upper end.
+        errors: Substitutions, deletions and insertions together.
+        reference_length: Units in the references.
+        substitutions: Units taken for another.
+        deletions: Units that the hypotheses lack.
+        insertions: Units that only the hypotheses have.
+    """
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    errors: int
+    reference_length: int
+    substitutions: int
+    deletions: int
+    insertions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScore:
+    """The scores of some utterances, such as all of a language or of a speaker.
+
+    Attributes:
+        name: The group's name.
+        wer: Word error rate.
+        cer: Character error rate, spaces between words counted as characters.
+        cer_no_spaces: Character error rate without spaces.
+        num_utterances: Utterances in the group.
+        seconds: Their audio.
+        num_empty_references: Utterances whose reference is empty; their hypotheses' units are
+            insertions.
+        num_empty_hypotheses: Utterances for which nothing was recognised (all frames blank).
+    """
+
+    name: str
+    wer: ErrorRate
+    cer: ErrorRate
+    cer_no_spaces: ErrorRate
+    num_utterances: int
+    seconds: float
+    num_empty_references: int
+    num_empty_hypotheses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtteranceScores:
+    """Edit counts of U utterances in every unit, the ground of all tables and tests.
+
+    Attributes:
+        words: Counts in words.
+        characters: Counts in characters, spaces included.
+        letters: Counts in characters without spaces.
+        seconds: (U,) audio.
+        empty_hypotheses: (U,) whether nothing was recognised.
+        normalizer: Identifier of the normaliser that both sides went through, such as "basic-1".
+    """
+
+    words: EditCounts
+    characters: EditCounts
+    letters: EditCounts
+    seconds: FloatArray
+    empty_hypotheses: NDArray[np.bool_]
+    normalizer: str
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def summarize(
+        self, name: str = "all", rows: NDArray[np.bool_] | IntArray | None = None
+    ) -> GroupScore:
+        """Returns the scores of all or some of the utterances.
+
+        Args:
+            name: The group's name.
+            rows: Mask (U,) or positions; None for all.
+        """
+        chosen = np.arange(len(self)) if rows is None else rows
+        words = self.words.select(chosen)
+        return GroupScore(
+            name=name,
+            wer=compute_error_rate(words),
+            cer=compute_error_rate(self.characters.select(chosen)),
+            cer_no_spaces=compute_error_rate(self.letters.select(chosen)),
+            num_utterances=len(words),
+            seconds=round(float(self.seconds[chosen].sum()), 3),
+            num_empty_references=int((words.reference_lengths == 0).sum()),
+            num_empty_hypotheses=int(self.empty_hypotheses[chosen].sum()),
+        )
+
+    def summarize_by(self, labels: Sequence[str]) -> list[GroupScore]:
+        """Returns the scores of each group, ordered by name.
+
+        Args:
+            labels: The group of each of the U utterances.
+        """
+        if len(labels) != len(self):
+            raise ValueError(f"There must be {len(self)} labels, but there are {len(labels)}.")
+        array = np.array(labels, dtype=object)
+        return [self.summarize(name, array == name) for name in sorted(set(labels))]
+
+
+def score_utterances(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    *,
+    normalizer: str,
+    seconds: Sequence[float] | None = None,
+) -> UtteranceScores:
+    """Counts the errors of U utterances.
+
+    Args:
+        references: U texts, normalised.
+        hypotheses: U texts, normalised in the same way.
+        normalizer: Identifier of that normaliser; it belongs to the score.
+        seconds: U durations; zeros where they are not known.
+    """
+    return UtteranceScores(
+        words=count_edits(references, hypotheses, Unit.WORD),
+        characters=count_edits(references, hypotheses, Unit.CHARACTER),
+        letters=count_edits(references, hypotheses, Unit.LETTER),
+        seconds=np.asarray(
+            seconds if seconds is not None else [0.0] * len(references), dtype=float
+        ),
+        empty_hypotheses=np.array([not text.strip() for text in hypotheses], dtype=bool),
+        normalizer=normalizer,
+    )
+
+
+def compute_error_rate(
+    counts: EditCounts, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED
+) -> ErrorRate:
+    """Returns the corpus error rate with its 95 % bootstrap interval over utterances.
+
+    Args:
+        counts: Edit counts of U utterances.
+        num_resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap; the same counts give the same interval.
+    """
+    errors, lengths = counts.errors, counts.reference_lengths
+    length = int(lengths.sum())
+    low = high = None
+    if len(counts) >= 2 and length:
+        sums = resample_sums(np.stack([errors, lengths], axis=1), num_resamples, seed)  # (R, 2)
+        rates = sums[sums[:, 1] > 0, 0] / sums[sums[:, 1] > 0, 1]
+        low, high = (float(end) for end in np.percentile(rates, (2.5, 97.5)))
+    return ErrorRate(
+        rate=int(errors.sum()) / length if length else None,
+        low=low,
+        high=high,
+        errors=int(errors.sum()),
+        reference_length=length,
+        substitutions=int(counts.substitutions.sum()),
+        deletions=int(counts.deletions.sum()),
+        insertions=int(counts.insertions.sum()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A paired bootstrap test of two systems on the same utterances.
+
+    Attributes:
+        difference: Rate of b less rate of a: negative where b is better. None for empty references.
+        low: Lower end of the difference's 95 % interval.
+        high: Upper end.
+        p_value: Two-sided: how often a resample contradicts the sign of the difference, doubled;
+            never 0.
+        num_utterances: Utterances compared.
+        num_resamples: Bootstrap samples.
+    """
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    num_utterances: int
+    num_resamples: int
+
+
+def compare_systems(
+    counts_a: EditCounts,
+    counts_b: EditCounts,
+    *,
+    num_resamples: int = 10_000,
+    seed: int = SEED,
+) -> Comparison:
+    """Tests whether two systems differ on the same utterances (Bisani & Ney 2004, section 4).
+
+    Both are resampled together, so that hard utterances are hard for both.
+
+    Args:
+        counts_a: Edit counts of the first system on U utterances.
+        counts_b: Edit counts of the second on the same U utterances, in the same order.
+        num_resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: If the reference lengths differ, which no two scores of the same test set do.
+    """
+    if not np.array_equal(counts_a.reference_lengths, counts_b.reference_lengths):
+        raise ValueError(
+            "Both systems must be scored on the same utterances with the same normaliser, "
+            "but their reference lengths differ."
+        )
+    lengths = counts_a.reference_lengths
+    gain = counts_b.errors - counts_a.errors
+    total = int(lengths.sum())
+    if not total or len(counts_a) < 2:
+        difference = int(gain.sum()) / total if total else None
+        return Comparison(
+            difference=difference,
+            low=None,
+            high=None,
+            p_value=None,
+            num_utterances=len(counts_a),
+            num_resamples=0,
+        )
+    sums = resample_sums(np.stack([gain, lengths], axis=1), num_resamples, seed)  # (R, 2)
+    sums = sums[sums[:, 1] > 0]
+    differences = sums[:, 0] / sums[:, 1]
+    low, high = (float(end) for end in np.percentile(differences, (2.5, 97.5)))
+    contradicting = min(int((differences >= 0).sum()), int((differences <= 0).sum()))
+    return Comparison(
+        difference=int(gain.sum()) / total,
+        low=low,
+        high=high,
+        p_value=min(1.0, 2 * (contradicting + 1) / (len(differences) + 1)),
+        num_utterances=len(counts_a),
+        num_resamples=num_resamples,
+    )
+
+
+def resample_sums(values: IntArray, num_resamples: int, seed: int) -> IntArray:
+    """Returns the column sums of bootstrap samples of the rows.
+
+    Args:
+        values: (U, C) counts of U utterances.
+        num_resamples: R.
+        seed: Seed of the draw.
+
+    Returns:
+        (R, C).
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for size in _split_count(num_resamples, max(1, _CHUNK // len(values))):
+        drawn = rng.integers(len(values), size=(size, len(values)))
+        parts.append(np.stack([column[drawn].sum(axis=1) for column in values.T], axis=1))
+    return np.concatenate(parts)
+
+
+def _split_count(total: int, largest: int) -> Iterator[int]:
+    while total > 0:
+        yield min(total, largest)
+        total -= largest
