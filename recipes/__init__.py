@@ -1,0 +1,1 @@
+"""Entry points: each module is one verb, `python -m recipes.<verb>` or `speechvq <verb>`."""

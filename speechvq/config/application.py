@@ -1,0 +1,246 @@
+"""Starts a recipe: composes its configuration, checks all of it before anything is written, runs it, and turns errors into exit codes.
+
+    def main() -> None:
+        launch(run, PretrainConfig, "pretrain")
+
+Hydra does the composing, sweeps and launchers; the check comes first and names every problem in one message (DESIGN.md D2, D12).
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from speechvq.errors import ConfigError, NoSpaceError, SpeechvqError
+
+ConfigT = TypeVar("ConfigT")
+
+CONF = next(
+    path
+    for parent in (1, 2)
+    if (path := Path(__file__).resolve().parents[parent] / "conf").is_dir() or parent == 2
+)
+"""The YAML files: inside the package in a wheel, beside it in a checkout."""
+
+_MULTIRUN_FLAGS = frozenset({"--multirun", "-m"})
+_INFORMATION_FLAGS = frozenset(
+    {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--resolve",
+     "--package", "-p", "--shell-completion", "-sc"}
+)  # fmt: skip
+
+
+def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -> None:
+    """Run a recipe with the configuration of the command line, then leave the process.
+
+    Args:
+        run: The recipe.
+        schema: Its configuration's dataclass; a method `validate() -> list[str]` is called.
+        name: The verb: the name of its YAML file.
+    """
+    import hydra
+
+    from speechvq.config.schemas import register_schemas
+
+    register_schemas(name, schema)
+    arguments = sys.argv[1:]
+    if not _INFORMATION_FLAGS & set(arguments):
+        _exit_on_error(lambda: _check(name, schema, arguments))
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+    def main(config: Any) -> None:
+        _exit_on_error(lambda: run(_to_object(config, schema)))
+
+    if not _MULTIRUN_FLAGS & set(arguments):
+        sys.argv[1:] = _wrap_lists(schema, arguments)
+    main()
+
+
+def load_config(schema: type[ConfigT], name: str, overrides: Iterable[str] = ()) -> ConfigT:
+    """Compose and check a configuration from Python, as the command line would.
+
+    Args:
+        schema: The configuration's dataclass.
+        name: The verb.
+        overrides: `key=value` pairs.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: Names every problem.
+    """
+    from speechvq.config.schemas import register_schemas
+
+    register_schemas(name, schema)
+    return _compose_checked(name, schema, list(overrides))
+
+
+def _check(name: str, schema: type[Any], arguments: list[str]) -> None:
+    """Check the command line's configuration; sweeps are checked value by value as Hydra runs them."""
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    if _MULTIRUN_FLAGS & set(arguments):
+        return
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        # --config-name, --config-dir and friends change what is composed; Hydra checks those.
+        return
+    _compose_checked(name, schema, overrides)
+
+
+def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> ConfigT:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    overrides = _wrap_lists(schema, overrides)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        problems = [
+            problem
+            for override in overrides
+            if (problem := _find_problem(lambda o=override: compose(name, [o]), override, schema))
+        ]
+        if not problems:
+            try:
+                config = compose(name, overrides)
+            except Exception as error:
+                problems = [_clean_message(error)]
+        if problems:
+            # Values that are right on their own are still checked, so that one message has it all.
+            rest = [o for o in overrides if not _find_problem(lambda o=o: compose(name, [o]), o, schema)]
+            problems += _validate_if_possible(compose, name, rest, schema)
+            raise ConfigError(problems)
+    return _to_object(config, schema)
+
+
+def _validate_if_possible(
+    compose: Callable[..., Any], name: str, overrides: list[str], schema: type[Any]
+) -> list[str]:
+    try:
+        _to_object(compose(name, overrides), schema)
+    except ConfigError as error:
+        return list(error.problems)
+    except Exception:
+        return []
+    return []
+
+
+def _to_object(config: Any, schema: type[ConfigT]) -> ConfigT:
+    """Turn a DictConfig into the dataclass and validate it.
+
+    Keys that are required and were not given keep the mark `???`, so that `validate` can name all of them at once.
+    """
+    from omegaconf import OmegaConf
+
+    config = config.copy()
+    OmegaConf.set_readonly(config, False)
+    missing = sorted(OmegaConf.missing_keys(config))
+    for key in missing:
+        OmegaConf.update(config, key, "")
+    value = OmegaConf.to_object(config)
+    if not isinstance(value, schema):
+        raise TypeError(f"The configuration must be a {schema.__name__}, but is {type(value)}.")
+    for key in missing:
+        *path, last = key.split(".")
+        setattr(functools.reduce(getattr, path, value), last, "???")
+    validate = getattr(value, "validate", None)
+    problems = validate() if validate is not None else []
+    if problems:
+        raise ConfigError(problems)
+    return value
+
+
+def _find_problem(compose: Callable[[], Any], override: str, schema: type[Any]) -> str | None:
+    """Return what is wrong with one override, or None."""
+    try:
+        compose()
+    except Exception as error:
+        return _explain(error, override, schema)
+    return None
+
+
+def _explain(error: Exception, override: str, schema: type[Any]) -> str:
+    """Say what is wrong with an override in the house's sentence."""
+    key = override.split("=", 1)[0].lstrip("+~")
+    message = _clean_message(error)
+    if "Could not override" in message or "Could not append" in message or "not in" in message:
+        known = sorted(_list_keys(schema))
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(k for k in known if '.' not in k)}."
+        return f"`{key}` is not a key of this run.{hint}"
+    return f"`{override}`: {message}"
+
+
+def _clean_message(error: Exception) -> str:
+    """Return the first meaningful lines of one of Hydra's errors."""
+    lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
+    kept = [line for line in lines if not re.match(r"(full_key|object_type|reference_type)", line)]
+    return " ".join(kept[:4])
+
+
+def _list_keys(schema: type[Any], prefix: str = "") -> Iterable[str]:
+    from dataclasses import fields, is_dataclass
+    from typing import get_type_hints
+
+    yield from ("preset", "quantizer") if not prefix else ()
+    hints = get_type_hints(schema)
+    for item in fields(schema):
+        yield f"{prefix}{item.name}"
+        kind = hints[item.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _list_keys(kind, f"{prefix}{item.name}.")
+
+
+def _wrap_lists(schema: type[Any], overrides: list[str]) -> list[str]:
+    """Let `corpus=DIR` stand for `corpus=[DIR]`, and quote texts such as `where=source=radio` for Hydra's grammar."""
+    from typing import get_args, get_origin, get_type_hints
+
+    hints = get_type_hints(schema)
+    lists = {name for name, kind in hints.items() if get_origin(kind) is list}
+    texts = {name for name, kind in hints.items() if kind is str or str in get_args(kind)}
+    wrapped = []
+    for override in overrides:
+        key, mark, value = override.partition("=")
+        name = key.lstrip("+")
+        if mark and name in lists and value and not value.startswith("["):
+            items = ",".join(_quote(item) for item in value.split(","))
+            override = f"{key}=[{items}]"
+        elif mark and name in texts - lists and value and not value.startswith(("${", "???")):
+            override = f"{key}={_quote(value)}"
+        wrapped.append(override)
+    return wrapped
+
+
+def _quote(text: str) -> str:
+    """Quote what Hydra's grammar would not take as a plain word."""
+    if re.fullmatch(r"[\w./:~%@?*+-]+", text) or text[:1] in "'\"":
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _exit_on_error(action: Callable[[], object]) -> None:
+    """Run something; print our own errors without a traceback and leave with their code."""
+    try:
+        action()
+    except SpeechvqError as error:
+        _leave(error)
+    except KeyboardInterrupt:
+        print("speechvq: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _leave(NoSpaceError(f"The disk is full ({error.filename or error}); free some space and run the same command again."))
+
+
+def _leave(error: SpeechvqError) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(f"speechvq: {error}", file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)

@@ -1,0 +1,356 @@
+"""The bridge to fairseq2: our configuration becomes its sections, our job runs on its trainer (references: fairseq2 0.8.1, `Recipe`, `Trainer`).
+
+fairseq2 supplies process groups, DDP and FSDP2, mixed precision, the step loop, checkpoints and metric recorders. What it lacks is put in here: a
+finite guard, an end on SIGTERM, metrics in one file, and logs without the environment's secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+# fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
+import fairseq2.recipe  # isort: split
+import torch
+from fairseq2.composition import register_model_family
+from fairseq2.datasets import DataReader
+from fairseq2.evaluator import EvalUnit
+from fairseq2.gang import Gangs
+from fairseq2.metrics.recorders import MetricRecorder
+from fairseq2.nn.data_parallel import get_data_parallel_facade
+from fairseq2.recipe.base import Recipe, RecipeContext
+from fairseq2.recipe.config import (
+    ADAMW_OPTIMIZER,
+    COSINE_ANNEALING_LR,
+    POLYNOMIAL_DECAY_LR,
+    TRI_STAGE_LR,
+    AdamWConfig,
+    AdamWGroupConfig,
+    CommonSection,
+    CosineAnnealingLRConfig,
+    GangSection,
+    GradAccumulationConfig,
+    LRSchedulerSection,
+    MetricRecordersConfig,
+    MixedPrecisionConfig,
+    ModelSection,
+    OptimizerSection,
+    PolynomialDecayLRConfig,
+    RegimeSection,
+    TensorBoardConfig,
+    TorchConfig,
+    TrainerSection,
+    TriStageLRConfig,
+    WandbConfig,
+)
+from fairseq2.recipe.run import run
+from fairseq2.runtime.dependency import DependencyContainer
+from fairseq2.task import Task
+from fairseq2.trainer import Trainer, TrainStepHookArgs, TrainUnit
+from torch.nn import Module
+from typing_extensions import override
+
+from speechvq.errors import InterruptedRunError
+from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
+from speechvq.training.guards import FiniteGuard, StopRequest
+
+FAMILY = "speechvq"
+"""Name of our model family inside fairseq2."""
+
+NO_DECAY = r"(.*bias$)|(.*norm.*)|(.*mask_embedding.*)|(.*weight_g$)|(.*original0$)"
+"""Parameters without weight decay: biases, norms, the mask embedding, gains of weight-normed convolutions."""
+
+
+@dataclass
+class FamilyConfig:
+    """What fairseq2 knows of our model; the model itself is built by the job."""
+
+    description: str = "see ../config.json"
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """fairseq2's sections of a training recipe."""
+
+    model: ModelSection = field(default_factory=lambda: ModelSection(family=FAMILY))
+    gang: GangSection = field(default_factory=GangSection)
+    trainer: TrainerSection
+    optimizer: OptimizerSection
+    lr_scheduler: LRSchedulerSection
+    regime: RegimeSection
+    common: CommonSection
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a job hands to the trainer."""
+
+    unit: TrainUnit[Any]
+    reader: DataReader[Any]
+    eval_units: Sequence[EvalUnit[Any]]
+    eval_readers: Sequence[DataReader[Any]]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that share the data."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+
+class Job(Protocol):
+    """A training task, told to the engine."""
+
+    stop: StopRequest | None
+    """Set by the engine before `build` is called."""
+
+    @property
+    def has_static_graph(self) -> bool:
+        """Whether every parameter takes part in every step."""
+
+    def create_model(self) -> Module:
+        """Create the model with its first weights, the same on every rank."""
+
+    def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
+        """Create unit, readers and validation."""
+
+    def save_final(self, model: Module, step: int) -> None:
+        """Save what the run leaves, at its last step; on rank 0."""
+
+
+def get_rank() -> int:
+    """Return the rank of this process, as torchrun and Slurm say."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+
+
+def get_world_size() -> int:
+    """Return the number of processes of this run, as torchrun and Slurm say."""
+    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+
+
+def create_engine_config(config: TrainConfig) -> EngineConfig:
+    """Map our configuration to fairseq2's sections."""
+    is_fp32 = config.precision is Precision.fp32
+    return EngineConfig(
+        trainer=TrainerSection(
+            data_parallelism=config.parallelism.value,
+            mixed_precision=MixedPrecisionConfig(
+                mode="off" if is_fp32 else "auto",
+                dtype=torch.float32 if is_fp32 else torch.bfloat16,
+            ),
+            grad_accumulation=GradAccumulationConfig(num_batches=config.batch.num_accumulate),
+            max_grad_norm=config.optimizer.max_grad_norm,
+        ),
+        optimizer=OptimizerSection(
+            name=ADAMW_OPTIMIZER, config=_create_adamw_config(config.optimizer)
+        ),
+        lr_scheduler=_create_schedule(config.optimizer, config.steps),
+        regime=RegimeSection(
+            num_steps=config.steps,
+            validate_every_n_steps=config.validate_every,
+            checkpoint_every_n_steps=config.checkpoint_every,
+            keep_last_n_checkpoints=config.keep_checkpoints,
+            publish_metrics_every_n_steps=config.log_every,
+        ),
+        common=CommonSection(
+            seed=config.seed,
+            no_sweep_dir=True,
+            torch=TorchConfig(num_threads=config.num_threads),
+            metric_recorders=MetricRecordersConfig(
+                tensorboard=TensorBoardConfig(enabled=config.tensorboard),
+                wandb=WandbConfig(
+                    enabled=config.wandb_project is not None, project=config.wandb_project
+                ),
+            ),
+        ),
+    )
+
+
+def _create_adamw_config(optimizer: OptimizerConfig) -> AdamWConfig:
+    return AdamWConfig(
+        lr=optimizer.lr,
+        betas=(optimizer.beta1, optimizer.beta2),
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        groups=[AdamWGroupConfig(params=NO_DECAY, weight_decay=0.0)],
+    )
+
+
+def _create_schedule(optimizer: OptimizerConfig, steps: int) -> LRSchedulerSection:
+    num_warmup = max(1, round(optimizer.warmup_share * steps)) if optimizer.warmup_share else 0
+    scale = optimizer.final_lr_scale
+    match optimizer.schedule:
+        case Schedule.linear:
+            return LRSchedulerSection(
+                name=POLYNOMIAL_DECAY_LR,
+                config=PolynomialDecayLRConfig(
+                    num_warmup_steps=num_warmup, final_lr=scale * optimizer.lr
+                ),
+            )
+        case Schedule.cosine:
+            return LRSchedulerSection(
+                name=COSINE_ANNEALING_LR,
+                config=CosineAnnealingLRConfig(
+                    num_warmup_steps=num_warmup,
+                    final_lr=scale * optimizer.lr,
+                    final_lr_scale=None,
+                ),
+            )
+        case Schedule.tri_stage:
+            shares = (optimizer.warmup_share, optimizer.hold_share)
+            return LRSchedulerSection(
+                name=TRI_STAGE_LR,
+                config=TriStageLRConfig(
+                    stage_ratio=(*shares, 1 - sum(shares)), final_lr_scale=scale
+                ),
+            )
+
+
+class EngineRecipe(Recipe):
+    """Runs a job as a fairseq2 recipe.
+
+    Args:
+        job: What to train.
+        config: Our configuration.
+        recorder: Receives the metrics on rank 0.
+    """
+
+    def __init__(self, job: Job, config: TrainConfig, recorder: MetricRecorder) -> None:
+        self._job = job
+        self._config = config
+        self._recorder = recorder
+        self.trainer: Trainer | None = None
+
+    @property
+    @override
+    def config_kls(self) -> type[object]:
+        return EngineConfig
+
+    @override
+    def has_static_autograd_graph(self, context: RecipeContext) -> bool:
+        return self._job.has_static_graph
+
+    @override
+    def register(self, container: DependencyContainer) -> None:
+        # fairseq2 logs the whole environment, tokens included, before the task is made.
+        _set_log_level(logging.WARNING)
+        register_model_family(
+            container,
+            FAMILY,
+            Module,
+            FamilyConfig,
+            factory=lambda config: self._job.create_model(),
+            supports_meta=False,
+            fsdp_applier=_apply_fsdp,
+        )
+        container.collection.register_instance(MetricRecorder, self._recorder)
+
+    @override
+    def create_task(self, context: RecipeContext) -> Task:
+        _set_log_level(logging.INFO)
+        gangs = context.gangs
+        stop = StopRequest(gangs.root)
+        self._job.stop = stop
+        model = context.get_model()
+        data_parallel_model = context.get_data_parallel_model()
+        ranks = Ranks(gangs.dp.rank, gangs.dp.size, gangs.device)
+        parts = self._job.build(model, data_parallel_model, ranks)
+        trainer = context.create_trainer(
+            parts.unit, parts.reader, list(parts.eval_units), list(parts.eval_readers)
+        )
+        self.trainer = trainer
+        stop.install(trainer)
+        guard = FiniteGuard(
+            gangs.root,
+            self._config.max_skipped_updates,
+            lambda: f"step {trainer.step_nr}",
+        )
+        context.get_optimizer().register_step_pre_hook(guard)
+        trainer.register_checkpoint_save_hook(
+            self._create_save_hook(model, data_parallel_model, trainer, gangs)
+        )
+        return trainer
+
+    def _create_save_hook(
+        self, model: Module, data_parallel_model: Module, trainer: Trainer, gangs: Gangs
+    ) -> Callable[[TrainStepHookArgs], None]:
+        facade = get_data_parallel_facade(data_parallel_model)
+
+        def save_if_last(args: TrainStepHookArgs) -> None:
+            if args.step_nr != trainer._max_num_steps:
+                return
+            with facade.summon_full_parameters():
+                if gangs.root.rank == 0:
+                    self._job.save_final(model, args.step_nr)
+
+        return save_if_last
+
+
+def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Path) -> int:
+    """Train until the configured step, or until a signal or a guard ends the run.
+
+    Args:
+        job: What to train.
+        config: Our configuration.
+        recorder: Receives the metrics on rank 0.
+        output: Directory of the run; fairseq2's files go to `engine` below it.
+
+    Returns:
+        The last step.
+
+    Raises:
+        InterruptedRunError: SIGTERM or SIGINT ended the run; its state is saved.
+        TrainingDivergedError: The finite guard ended the run.
+    """
+    recipe = EngineRecipe(job, config, recorder)
+    try:
+        run(
+            recipe,
+            create_engine_config(config),
+            output / "engine",
+            no_rich=True,
+            no_progress=True,
+        )
+    finally:
+        _close_log_files()
+        if job.stop is not None:
+            job.stop.restore()
+    step = recipe.trainer.step_nr if recipe.trainer is not None else 0
+    if job.stop is not None and job.stop.is_agreed and step < config.steps:
+        raise InterruptedRunError(
+            job.stop.signal_number,
+            f"Stopped by signal {job.stop.signal_number} at step {step} of {config.steps}; "
+            f"everything is saved in {output}. The same command goes on from there.",
+        )
+    return step
+
+
+def _set_log_level(level: int) -> None:
+    """Set the level of fairseq2's log files; the console shows its warnings only."""
+    logging.getLogger("fairseq2").setLevel(level)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)
+
+
+def _close_log_files() -> None:
+    """Close the log files of this run, so that a next one in this process does not write to them."""
+    logger = logging.getLogger("fairseq2")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _apply_fsdp(model: Module, granularity: str, wrapper: Any) -> Module:
+    """Shard each encoder layer, then the rest."""
+    layers = model.get_submodule("encoder.transformer.layers")
+    for name, layer in list(layers.named_children()):
+        setattr(layers, name, wrapper(layer))
+    wrapped: Module = wrapper(model, reshard_after_forward=False)
+    return wrapped

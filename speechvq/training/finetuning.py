@@ -1,0 +1,256 @@
+"""CTC finetuning of a run: transcribed speech of one language in, recogniser and report out (wav2vec 2.0, section 3.3)."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+from speechvq.data.audio import SAMPLE_RATE
+from speechvq.data.index import CorpusIndex
+from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.rows import RowReader
+from speechvq.decoding.alignment import Unit, count_edits
+from speechvq.models.ctc_model import CTCModel
+from speechvq.models.directory import save_model
+from speechvq.models.vocabulary import Vocabulary
+from speechvq.training.batches import CTCAugmentation, CTCLoader
+from speechvq.training.config import FinetuneConfig
+from speechvq.training.engine import Parts, Ranks, get_rank, run_job
+from speechvq.training.guards import StopRequest
+from speechvq.training.metrics import MetricsFile, read_metrics
+from speechvq.training.reader import PlannedReader
+from speechvq.training.recognition_data import (
+    RecognitionData,
+    create_recognizer_model,
+    load_recognition_data,
+)
+from speechvq.training.recorder import RunRecorder
+from speechvq.training.report import write_run_report
+from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.selection import describe_index
+from speechvq.training.units import CTCEvalUnit, CTCUnit
+
+ALMOST_ALL = 0.95
+"""Share of empty hypotheses from which a run is told to be stuck on the blank."""
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best validation so far."""
+
+    step: int
+    cer: float
+
+
+class FinetuneJob:
+    """Finetuning, as the engine runs it.
+
+    Args:
+        config: The run's configuration.
+        data: Utterances and vocabulary.
+        directory: Its files.
+    """
+
+    def __init__(
+        self, config: FinetuneConfig, data: RecognitionData, directory: RunDirectory
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._directory = directory
+        self._model: CTCModel | None = None
+        self.stop: StopRequest | None = None
+
+    @property
+    def has_static_graph(self) -> bool:
+        """Whether every parameter takes part in every step: not while the encoder is frozen."""
+        return False
+
+    def create_model(self) -> Module:
+        """Create the recogniser, on a pretrained encoder or from random weights of the run's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._config.seed)
+            return create_recognizer_model(self._config, self._data.vocabulary)
+
+    def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
+        """Create unit, readers and validation."""
+        assert isinstance(model, CTCModel)
+        self._model = model
+        unit = CTCUnit(
+            data_parallel_model,
+            self._config.language,
+            self._config.freeze_steps if self._config.model is not None else 0,
+            functools.partial(self._set_frozen, model),
+            self._on_step,
+            lambda values: None,
+        )
+        augmentation = CTCAugmentation(
+            mask_prob=self._config.mask_prob,
+            mask_length=self._config.mask_length,
+            channel_mask_prob=self._config.channel_mask_prob,
+            channel_mask_length=self._config.channel_mask_length,
+            num_channels=model.config.encoder.model_dim,
+            speeds=tuple(self._config.speeds),
+        )
+        reader = self._create_reader(model, self._data.train, ranks, augmentation)
+        if len(self._data.dev) == 0:
+            return Parts(unit, reader, [], [])
+        dev_unit = CTCEvalUnit(
+            model,
+            self._config.language,
+            self._data.vocabulary,
+            _count_errors,
+            self._on_validation,
+        )
+        return Parts(
+            unit, reader, [dev_unit], [self._create_reader(model, self._data.dev, ranks, None)]
+        )
+
+    def _create_reader(
+        self,
+        model: CTCModel,
+        index: CorpusIndex,
+        ranks: Ranks,
+        augmentation: CTCAugmentation | None,
+    ) -> PlannedReader[Any]:
+        """Create the reader of the training data, or of the dev data if nothing is augmented."""
+        batch = self._config.batch
+        is_endless = augmentation is not None
+        order = OrderConfig(
+            seed=self._config.seed if is_endless else 0,
+            alpha=1.0,
+            batch_samples=round(batch.batch_seconds * SAMPLE_RATE),
+            max_samples=round(batch.max_seconds * SAMPLE_RATE),
+            window=batch.shuffle_window,
+        )
+        assert index.texts is not None
+        loader = CTCLoader(
+            index=index,
+            texts=index.texts,
+            rows=RowReader(index, capacity=2 * batch.shuffle_window),
+            encode=self._data.vocabulary.encode,
+            num_frames=model.num_frames,
+            seed=order.seed,
+            augmentation=augmentation,
+        )
+        return PlannedReader(
+            functools.partial(_plan, index, order),
+            loader,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            num_accumulate=batch.num_accumulate if is_endless else 1,
+            num_workers=batch.num_workers,
+            num_prefetch=batch.num_prefetch,
+            is_endless=is_endless,
+            is_cancelled=lambda: self.stop is not None and self.stop.is_agreed,
+        )
+
+    def _set_frozen(self, model: CTCModel, is_frozen: bool) -> None:
+        """Freeze the encoder; the front end of a pretrained model never learns (wav2vec 2.0, 4.3)."""
+        model.encoder.requires_grad_(not is_frozen)
+        if self._config.model is not None:
+            model.encoder.front_end.requires_grad_(False)
+
+    def _on_step(self, step: int) -> None:
+        if self.stop is not None:
+            self.stop.check(step)
+
+    def _on_validation(self, step: int, values: MutableMapping[str, object]) -> None:
+        """Keep the model if it is the best so far; on rank 0."""
+        if self.stop is not None and self.stop.is_agreed:
+            return
+        cer = float(str(values["cer"]))
+        if float(str(values["empty_share"])) > ALMOST_ALL and step > 0.2 * self._config.steps:
+            print(
+                f"  warning: at step {step} almost every hypothesis is empty. CTC learns to say "
+                "nothing first; if this stays until half of the steps, raise `optimizer.lr` or "
+                "`steps`, lower `mask_prob`, or check that transcripts belong to their audio.",
+                flush=True,
+            )
+        best = self._directory.read_json("best.json")
+        if best is None or cer < best["cer"] or step == best["step"]:
+            self._save(step, {"cer": cer, "wer": float(str(values["wer"]))})
+            self._directory.write_json("best.json", asdict(_Best(step, cer)))
+
+    def _save(self, step: int, metrics: dict[str, Any]) -> None:
+        assert self._model is not None
+        save_model(
+            self._directory.model,
+            self._model,
+            metrics={"dev": metrics, "step": step},
+            training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
+            corpus=describe_index(self._data.train),
+        )
+
+    def save_final(self, model: Module, step: int) -> None:
+        """Save the model directory if no validation did."""
+        if not (self._directory.path / "best.json").exists():
+            self._save(step, {})
+
+
+def _count_errors(references: list[str], hypotheses: list[str]) -> tuple[int, int, int, int]:
+    """Count character errors, characters, word errors and words."""
+    characters = count_edits(references, hypotheses, Unit.CHARACTER)
+    words = count_edits(references, hypotheses, Unit.WORD)
+    return (
+        int(characters.errors.sum()),
+        int(characters.reference_lengths.sum()),
+        int(words.errors.sum()),
+        int(words.reference_lengths.sum()),
+    )
+
+
+def _plan(index: CorpusIndex, order: OrderConfig, epoch: int) -> list[PlannedBatch]:
+    return plan_epoch(index, order, epoch)
+
+
+def run_finetuning(config: FinetuneConfig) -> RunDirectory:
+    """Finetune a recogniser of one language.
+
+    Args:
+        config: The run's configuration, validated.
+
+    Returns:
+        The run's directory, with `model/` (the best by dev CER), `summary.json` and `report.html`.
+
+    Raises:
+        ConfigError: `output` holds another run.
+        DataError: The corpus has no transcribed speech of the language.
+        ModelError: `model` cannot be read.
+        InterruptedRunError: A signal ended the run; its state is saved.
+        TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
+    """
+    directory = RunDirectory(config, "finetune")
+    directory.check()
+    data = load_recognition_data(config)
+    is_main = get_rank() == 0
+    if is_main:
+        for line in data.notes:
+            print(f"  note: {line}", flush=True)
+    directory.write_config()
+    first_step = directory.find_last_checkpoint()
+    file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
+    recorder = RunRecorder(file, config.steps, first_step)
+    start = time.monotonic()
+    step = run_job(FinetuneJob(config, data, directory), config, recorder, directory.path)
+    if is_main:
+        lines = {line["split"]: line for line in read_metrics(directory.metrics)}
+        directory.write_summary(
+            {
+                "verb": "finetune",
+                "language": config.language,
+                "steps": step,
+                "seconds": round(time.monotonic() - start, 1),
+                "best": directory.read_json("best.json"),
+                "corpus": describe_index(data.train),
+                "notes": data.notes,
+                **lines,
+            }
+        )
+        write_run_report(directory.path, title=f"Finetuning {config.language}")
+    return directory

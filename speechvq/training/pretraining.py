@@ -1,0 +1,259 @@
+"""Contrastive pretraining of a run: corpus and configuration in, model directory and report out (wav2vec 2.0, section 3)."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import MutableMapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+from speechvq.data.audio import SAMPLE_RATE
+from speechvq.data.index import CorpusIndex, load_index
+from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.rows import RowReader
+from speechvq.errors import ConfigError, DataError
+from speechvq.models.build import create_pretrain_model
+from speechvq.models.config import GumbelConfig, PretrainModelConfig
+from speechvq.models.directory import load_pretrain_model, save_model
+from speechvq.models.pretrain_model import PretrainModel
+from speechvq.nn.gumbel_quantizer import gumbel_temperature
+from speechvq.training.batches import PretrainLoader
+from speechvq.training.config import PretrainConfig
+from speechvq.training.engine import Parts, Ranks, get_rank, run_job
+from speechvq.training.guards import StopRequest
+from speechvq.training.metrics import MetricsFile, read_metrics
+from speechvq.training.reader import PlannedReader
+from speechvq.training.recorder import RunRecorder
+from speechvq.training.report import write_run_report
+from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.selection import describe_index, limit_index
+from speechvq.training.units import PretrainEvalUnit, PretrainObjective, PretrainUnit
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """The utterances of a pretraining run.
+
+    Attributes:
+        train: To learn from.
+        dev: To validate on, at most `max_dev_seconds` per language; may be empty.
+    """
+
+    train: CorpusIndex
+    dev: CorpusIndex
+
+
+def load_pretrain_data(config: PretrainConfig) -> PretrainData:
+    """Read the indices of the training and dev utterances.
+
+    Raises:
+        DataError: There is nothing to learn from.
+    """
+    options: dict[str, Any] = {
+        "languages": config.languages,
+        "where": config.where,
+        "min_seconds": config.batch.min_seconds,
+    }
+    train = load_index(config.corpus, split=config.train_split, **options)
+    if len(train) == 0:
+        raise DataError(
+            f"{', '.join(config.corpus)}: no utterance of split `{config.train_split}` is left "
+            f"(languages {config.languages or 'all'}, where {config.where!r}, at least "
+            f"{config.batch.min_seconds} s; {train.num_too_short} are shorter)."
+        )
+    dev = load_index(config.corpus, split=config.dev_split, **options)
+    known = [code in train.languages for code in dev.languages]
+    if len(dev):
+        keep = torch.tensor(known)[torch.from_numpy(dev.language).long()].numpy()
+        dev = dev.select(keep)
+    return PretrainData(train, limit_index(dev, config.max_dev_seconds))
+
+
+class PretrainJob:
+    """Pretraining, as the engine runs it.
+
+    Args:
+        config: The run's configuration.
+        data: Its utterances.
+        directory: Its files.
+    """
+
+    def __init__(
+        self, config: PretrainConfig, data: PretrainData, directory: RunDirectory
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._directory = directory
+        self._step = 0
+        self.stop: StopRequest | None = None
+
+    @property
+    def has_static_graph(self) -> bool:
+        """Whether every parameter takes part in every step: not with LayerDrop."""
+        return self._config.architecture.encoder.layer_drop_prob == 0
+
+    def create_model(self) -> Module:
+        """Create the model, from `init` or from random weights of the run's seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._config.seed)
+            model = create_pretrain_model(self._config.architecture)
+        if self._config.init is not None:
+            model.load_state_dict(load_pretrain_model(self._config.init).state_dict())
+        return model
+
+    def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
+        """Create unit, readers and validation."""
+        assert isinstance(model, PretrainModel)
+        languages = self._data.train.languages
+        architecture = self._config.architecture
+        objective = PretrainObjective(
+            diversity_weight=architecture.diversity_weight,
+            feature_penalty_weight=architecture.feature_penalty_weight,
+            num_codebooks=architecture.quantizer.num_codebooks,
+            codebook_size=architecture.quantizer.codebook_size,
+            languages=languages,
+        )
+        unit = PretrainUnit(
+            data_parallel_model, objective, self._get_temperature, self._on_step, self._on_values
+        )
+        reader = self._create_reader(model, self._data.train, ranks, is_endless=True)
+        if len(self._data.dev) == 0:
+            return Parts(unit, reader, [], [])
+        dev_unit = PretrainEvalUnit(
+            model,
+            replace(objective, languages=self._data.dev.languages),
+            lambda: self._get_temperature(self._step),
+        )
+        dev_reader = self._create_reader(model, self._data.dev, ranks, is_endless=False)
+        return Parts(unit, reader, [dev_unit], [dev_reader])
+
+    def _create_reader(
+        self, model: PretrainModel, index: CorpusIndex, ranks: Ranks, *, is_endless: bool
+    ) -> PlannedReader[Any]:
+        batch = self._config.batch
+        max_samples = round(batch.max_seconds * SAMPLE_RATE)
+        order = OrderConfig(
+            seed=self._config.seed if is_endless else 0,
+            alpha=batch.language_alpha if is_endless else 1.0,
+            batch_samples=round(batch.batch_seconds * SAMPLE_RATE),
+            max_samples=max_samples,
+            window=batch.shuffle_window,
+        )
+        loader = PretrainLoader(
+            index=index,
+            rows=RowReader(index, capacity=2 * batch.shuffle_window),
+            num_frames=model.num_frames,
+            seed=order.seed,
+            max_samples=max_samples,
+            mask_prob=self._config.architecture.mask_prob,
+            mask_length=self._config.architecture.mask_length,
+            mask_min_spans=self._config.architecture.mask_min_spans,
+            num_distractors=self._config.architecture.num_distractors,
+        )
+        return PlannedReader(
+            functools.partial(_plan, index, order),
+            loader,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            num_accumulate=batch.num_accumulate if is_endless else 1,
+            num_workers=batch.num_workers,
+            num_prefetch=batch.num_prefetch,
+            is_endless=is_endless,
+            is_cancelled=lambda: self.stop is not None and self.stop.is_agreed,
+        )
+
+    def _get_temperature(self, step: int) -> float:
+        quantizer = self._config.architecture.quantizer
+        assert isinstance(quantizer, GumbelConfig)
+        return gumbel_temperature(
+            step,
+            start=quantizer.temperature_start,
+            end=quantizer.temperature_end,
+            decay=quantizer.temperature_decay,
+        )
+
+    def _on_step(self, step: int) -> None:
+        self._step = step
+        if self.stop is not None:
+            self.stop.check(step)
+
+    def _on_values(self, values: MutableMapping[str, object]) -> None:
+        pass
+
+    def save_final(self, model: Module, step: int) -> None:
+        """Save the model directory."""
+        assert isinstance(model, PretrainModel)
+        save_model(
+            self._directory.model,
+            model,
+            metrics=_find_last_values(self._directory),
+            training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
+            corpus=describe_index(self._data.train),
+        )
+
+
+def _plan(index: CorpusIndex, order: OrderConfig, epoch: int) -> list[PlannedBatch]:
+    return plan_epoch(index, order, epoch)
+
+
+def _find_last_values(directory: RunDirectory) -> dict[str, Any]:
+    """Return the last line of each split."""
+    return {line["split"]: line for line in read_metrics(directory.metrics)}
+
+
+def run_pretraining(config: PretrainConfig) -> RunDirectory:
+    """Pretrain a model.
+
+    Args:
+        config: The run's configuration, validated.
+
+    Returns:
+        The run's directory, with `model/`, `summary.json` and `report.html`.
+
+    Raises:
+        ConfigError: `output` holds another run, or `init` does not fit `architecture`.
+        DataError: There is nothing to learn from.
+        InterruptedRunError: A signal ended the run; its state is saved.
+        TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
+    """
+    directory = RunDirectory(config, "pretrain")
+    directory.check()
+    _check_init(config.init, config.architecture)
+    data = load_pretrain_data(config)
+    directory.write_config()
+    first_step = directory.find_last_checkpoint()
+    is_main = get_rank() == 0
+    file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
+    recorder = RunRecorder(file, config.steps, first_step)
+    start = time.monotonic()
+    step = run_job(PretrainJob(config, data, directory), config, recorder, directory.path)
+    if is_main:
+        values = _find_last_values(directory)
+        directory.write_summary(
+            {
+                "verb": "pretrain",
+                "steps": step,
+                "seconds": round(time.monotonic() - start, 1),
+                "corpus": describe_index(data.train),
+                **values,
+            }
+        )
+        write_run_report(directory.path, title="Pretraining")
+    return directory
+
+
+def _check_init(init: str | None, architecture: PretrainModelConfig) -> None:
+    if init is None:
+        return
+    found = load_pretrain_model(init).config
+    if to_plain(asdict(found)) != to_plain(asdict(architecture)):
+        raise ConfigError(
+            [
+                f"`architecture` must be that of the model in `init` ({init}), but differs; use the "
+                "same `preset` and `features`."
+            ]
+        )

@@ -1,0 +1,201 @@
+"""The page of a training run: curves of what `metrics.jsonl` holds, and a table per language."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechvq.reporting.charts import Series, draw_lines
+from speechvq.reporting.page import Metric, Page
+from speechvq.training.metrics import read_metrics
+from speechvq.training.recorder import format_duration
+
+Line = dict[str, Any]
+
+_CURVES = (
+    ("contrastive_loss", "Contrastive loss", "nats per masked frame"),
+    ("accuracy", "Accuracy: the target ranks first among its distractors", "share"),
+    ("equal_share", "Distractors equal to the target (collapse shows here first)", "share"),
+    ("diversity_loss", "Diversity loss", "share of unused codebook"),
+    ("loss", "Loss", "nats"),
+    ("cer", "Character error rate on dev", "share"),
+    ("wer", "Word error rate on dev", "share"),
+    ("blank_share", "Frames that say blank", "share"),
+    ("grad_norm", "Gradient norm before clipping", "norm"),
+    ("temperature", "Temperature of the Gumbel softmax", "temperature"),
+    ("lr", "Learning rate", "rate"),
+)
+"""Metrics that get a curve: name in the file, title, unit."""
+
+
+def write_run_report(directory: Path, *, title: str) -> Path:
+    """Write `report.html` of a run.
+
+    Args:
+        directory: The run, with `metrics.jsonl`, `config.json` and `summary.json`.
+        title: Heading of the page.
+
+    Returns:
+        The page's path.
+    """
+    lines = read_metrics(directory / "metrics.jsonl")
+    summary = _read_json(directory / "summary.json")
+    config = _read_json(directory / "config.json")
+    page = Page(title, f"{config.get('output', directory)}")
+    _add_headline(page, lines, summary)
+    for note in summary.get("notes", []):
+        page.add_paragraph(note, tone="note")
+    _add_curves(page, lines)
+    _add_languages(page, lines, summary)
+    page.add_heading("Configuration")
+    with page.section("config.json"):
+        page.add_preformatted(json.dumps(config, indent=2, ensure_ascii=False))
+    path = directory / "report.html"
+    page.write(path)
+    return path
+
+
+def _read_json(path: Path) -> Line:
+    content: Line = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content
+
+
+def _add_headline(page: Page, lines: list[Line], summary: Line) -> None:
+    metrics = [
+        Metric(label="Updates", value=summary.get("steps", 0)),
+        Metric(label="Audio in the corpus", value=f"{summary['corpus']['hours']:.2f} h"),
+    ]
+    train = [line for line in lines if line["split"] == "train"]
+    if train and train[-1].get("audio_hours") is not None:
+        detail = f"in {format_duration(train[-1]['total_time'])}" if "total_time" in train[-1] else ""
+        metrics.append(
+            Metric(label="Audio seen", value=f"{train[-1]['audio_hours']:.1f} h", detail=detail)
+        )
+    best = summary.get("best")
+    if best:
+        metrics.append(
+            Metric(
+                label="Best CER on dev",
+                value=f"{100 * best['cer']:.1f} %",
+                detail=f"at step {best['step']}",
+            )
+        )
+    elif train and "accuracy" in train[-1]:
+        last = train[-1]
+        metrics.append(Metric(label="Accuracy", value=f"{100 * last['accuracy']:.1f} %"))
+        metrics.append(
+            Metric(label="Perplexity", value=" / ".join(f"{p:.0f}" for p in last["perplexity"]))
+        )
+    page.add_headline(metrics)
+
+
+def _add_curves(page: Page, lines: list[Line]) -> None:
+    page.add_heading("Curves")
+    with page.grid():
+        for name, heading, unit in _CURVES:
+            series = _collect(lines, lambda line, key=name: line.get(key))
+            if series:
+                picture = draw_lines(series, x_label="update", y_label=unit)
+                with page.card():
+                    page.add_figure(picture, caption=heading)
+        perplexity = _collect_perplexity(lines)
+        if perplexity:
+            picture = draw_lines(perplexity, x_label="update", y_label="perplexity")
+            with page.card():
+                page.add_figure(picture, caption="Perplexity of the chosen codes, per codebook")
+    _add_language_curves(page, lines)
+
+
+def _collect(lines: list[Line], get: Callable[[Line], Any]) -> list[Series]:
+    """Make one curve a split of one value."""
+    series = []
+    for split in sorted({line["split"] for line in lines}, reverse=True):
+        points = [
+            (line["step"], value)
+            for line in lines
+            if line["split"] == split and isinstance(value := get(line), (int, float))
+        ]
+        if points:
+            x, y = zip(*points, strict=True)
+            series.append(Series(name=split, x=x, y=y))
+    return series
+
+
+def _collect_perplexity(lines: list[Line]) -> list[Series]:
+    series = []
+    for split in ("train", "dev"):
+        chosen = [line for line in lines if line["split"] == split and line.get("perplexity")]
+        if chosen:
+            for group in range(len(chosen[0]["perplexity"])):
+                y = [line["perplexity"][group] for line in chosen]
+                series.append(
+                    Series(
+                        name=f"{split}, codebook {group + 1}",
+                        x=[line["step"] for line in chosen],
+                        y=y,
+                    )
+                )
+    return series
+
+
+def _add_language_curves(page: Page, lines: list[Line]) -> None:
+    """Add accuracy and perplexity per language over the run."""
+    train = [line for line in lines if line["split"] == "train" and line.get("languages")]
+    if not train:
+        return
+    codes = sorted({code for line in train for code in line["languages"]})
+    getters: Sequence[tuple[str, Callable[[Line], float]]] = (
+        ("Accuracy per language", lambda values: values["accuracy"]),
+        (
+            "Perplexity per language, mean over codebooks",
+            lambda values: sum(values["perplexity"]) / len(values["perplexity"]),
+        ),
+    )
+    with page.section("Curves per language"):
+        for heading, get in getters:
+            series = [
+                Series(
+                    name=code,
+                    x=[line["step"] for line in train if code in line["languages"]],
+                    y=[get(line["languages"][code]) for line in train if code in line["languages"]],
+                )
+                for code in codes
+            ]
+            page.add_figure(
+                draw_lines(series, x_label="update", y_label=heading.split()[0].lower()),
+                caption=heading,
+            )
+
+
+def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
+    """Add what each language had and reached in the last interval."""
+    page.add_heading("Languages")
+    corpus = summary["corpus"]["languages"]
+    last: Line = {}
+    for line in lines:
+        if line["split"] == "train":
+            last.update(line.get("languages", {}))
+    if not last:
+        rows = [[code, v["hours"], v["utterances"]] for code, v in corpus.items()]
+        page.add_table(["language", "hours", "utterances"], rows)
+        return
+    columns = ["language", "hours", "utterances", "contrastive loss", "accuracy", "equal share",
+               "perplexity", "used codes"]  # fmt: skip
+    rows = []
+    for code, values in corpus.items():
+        reached = last.get(code)
+        if reached is None:
+            continue
+        rows.append(
+            [
+                code, values["hours"], values["utterances"], reached["contrastive_loss"],
+                reached["accuracy"], reached["equal_share"],
+                " / ".join(f"{p:.0f}" for p in reached["perplexity"]),
+                " / ".join(str(int(n)) for n in reached["used_codes"]),
+            ]
+        )  # fmt: skip
+    page.add_table(
+        columns, rows, caption="The last interval in which the language was seen, training data."
+    )

@@ -1,0 +1,138 @@
+"""The directory of a training run.
+
+    config.json     the resolved configuration
+    metrics.jsonl   one line per interval and validation
+    summary.json    what came out
+    report.html     the same to look at
+    model/          the model (DESIGN.md D4)
+    engine/         fairseq2's own files, for resuming this run only: checkpoints, logs, TensorBoard
+
+A directory that holds a run with another configuration is refused; the same configuration goes on where the run stopped (DESIGN.md D2).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from speechvq.errors import ConfigError
+from speechvq.training.config import Resume, TrainConfig
+
+FREE_KEYS = frozenset(
+    {"output", "resume", "plan", "num_threads", "keep_checkpoints", "batch.num_workers",
+     "batch.num_prefetch", "tensorboard", "wandb_project"}
+)  # fmt: skip
+"""Keys that change nothing of the result, so that they may differ when a run goes on."""
+
+EXTENDABLE_KEYS = frozenset({"steps"})
+"""Keys that `resume=extend` may change."""
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a configuration into JSON-able values; enums become their names."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries to dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat.update(flatten(item, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+class RunDirectory:
+    """Files of one run.
+
+    Args:
+        config: The run's configuration; its `output` is the directory.
+        verb: Which recipe the run is of, `pretrain` or `finetune`.
+    """
+
+    def __init__(self, config: TrainConfig, verb: str) -> None:
+        self.path = Path(config.output).absolute()
+        self._config = config
+        self._plain = {"verb": verb, **to_plain(asdict(config))}
+
+    @property
+    def model(self) -> Path:
+        """The model directory that the run leaves."""
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics."""
+        return self.path / "metrics.jsonl"
+
+    def check(self) -> None:
+        """Refuse a directory that holds something else.
+
+        Raises:
+            ConfigError: Names every key that differs.
+        """
+        path = self.path / "config.json"
+        if not path.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise ConfigError(
+                    [
+                        f"`output` must be a new directory or one of the same run, but {self.path} "
+                        "holds other files: choose another."
+                    ]
+                )
+            return
+        before = flatten(json.loads(path.read_text(encoding="utf-8")))
+        now = flatten(self._plain)
+        may_differ = FREE_KEYS | (
+            EXTENDABLE_KEYS if self._config.resume is Resume.extend else frozenset()
+        )
+        problems = [
+            f"`{key}` is {now.get(key)!r}, but the run in {self.path} has {before.get(key)!r}."
+            for key in sorted(before.keys() | now.keys())
+            if key not in may_differ and before.get(key) != now.get(key)
+        ]
+        if problems:
+            advice = "Choose another `output`, or the same values; `resume=extend` allows more `steps`."
+            raise ConfigError([*problems, advice])
+
+    def write_config(self) -> None:
+        """Create the directory and save the resolved configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_json("config.json", self._plain)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Save what came out of the run."""
+        self.write_json("summary.json", summary)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Read one of the run's JSON files, or None if it is not there."""
+        path = self.path / name
+        if not path.exists():
+            return None
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        temporary = self.path / f".{name}.tmp"
+        text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.path / name)
+
+    def find_last_checkpoint(self) -> int:
+        """Return the step of the last checkpoint that fairseq2 completed, 0 if there is none."""
+        steps = [
+            int(path.name.removeprefix("step_"))
+            for path in (self.path / "engine" / "checkpoints").glob("step_*")
+            if path.name.removeprefix("step_").isdigit() and (path / "trainer").exists()
+        ]
+        return max(steps, default=0)
