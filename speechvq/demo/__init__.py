@@ -1,0 +1,1 @@
+"""The demo: the whole line on synthetic speech, from sentences to one page of results."""

@@ -1,0 +1,124 @@
+"""What a user may set in the demo, and how large its two sizes are.
+
+Torch-free. `speechvq.demo.stages` turns a `DemoPlan` into commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DemoPreset(StrEnum):
+    """Size of the demo."""
+
+    full = "full"
+    """At most fifteen minutes on two cores; the recognisers learn something."""
+    ci = "ci"
+    """Two minutes; proves that every stage runs, and nothing else."""
+
+
+@dataclass(kw_only=True)
+class DemoConfig:
+    """Keys of `python -m recipes.demo`."""
+
+    output: str = "demo"
+    """Directory of everything that the demo makes; started again, it goes on where it stopped."""
+    preset: DemoPreset = DemoPreset.full
+    """`full` (at most 15 minutes on two cores) or `ci` (two minutes)."""
+    workers: int = 2
+    """Processes that synthesise and prepare; changes nothing in the results."""
+    seed: int = 1
+    """Seed of sentences, voices and training."""
+
+    def validate(self) -> list[str]:
+        """One sentence for every value that cannot work."""
+        problems = []
+        if not self.output:
+            problems.append("`output` must name a directory, but is empty.")
+        if self.workers < 1:
+            problems.append(f"`workers` must be at least 1, but is {self.workers}.")
+        if self.seed < 0:
+            problems.append(f"`seed` must not be negative, but is {self.seed}.")
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoPlan:
+    """Amounts of one preset.
+
+    Attributes:
+        languages: Languages that are spoken and pretrained on.
+        finetuned: Those of them that get a recogniser.
+        num_train: Sentences per language in the train split.
+        num_train_finetuned: The same for the finetuned languages.
+        num_dev: Sentences per language in the dev split.
+        num_test: Sentences per language in the test split.
+        num_voices: Speakers per language and split, at most.
+        pretrain: Keys of `pretrain` beyond the directories.
+        finetune: Keys of `finetune` beyond the directories.
+        expected_seconds: Wall time of each stage on two cores, for the progress line.
+    """
+
+    languages: tuple[str, ...]
+    finetuned: tuple[str, ...]
+    num_train: int
+    num_train_finetuned: int
+    num_dev: int
+    num_test: int
+    num_voices: int
+    pretrain: tuple[str, ...]
+    finetune: tuple[str, ...]
+    expected_seconds: dict[str, float]
+
+
+_INTERVALS_FULL = ("log_every=10", "validate_every=50", "checkpoint_every=100")
+_INTERVALS_CI = ("log_every=5", "validate_every=10", "checkpoint_every=20")
+
+PLANS = {
+    DemoPreset.full: DemoPlan(
+        languages=(
+            *("hin_Deva", "ben_Beng", "mar_Deva", "tam_Taml", "tel_Telu", "kan_Knda"),
+            *("eng_Latn", "spa_Latn", "deu_Latn", "tur_Latn"),
+        ),
+        finetuned=("hin_Deva", "spa_Latn"),
+        num_train=160,
+        num_train_finetuned=320,
+        num_dev=16,
+        num_test=40,
+        num_voices=16,
+        pretrain=("preset=tiny", "features=fbank", "steps=400", *_INTERVALS_FULL),
+        finetune=("steps=400", *_INTERVALS_FULL),
+        expected_seconds={
+            "synthesize": 30,
+            "prepare": 60,
+            "pretrain": 300,
+            "finetune": 150,
+            "evaluate": 20,
+            "codes": 20,
+        },
+    ),
+    DemoPreset.ci: DemoPlan(
+        languages=(
+            *("hin_Deva", "ben_Beng", "tam_Taml", "tel_Telu"),
+            *("eng_Latn", "spa_Latn", "deu_Latn", "tur_Latn"),
+        ),
+        finetuned=("hin_Deva", "spa_Latn"),
+        num_train=24,
+        num_train_finetuned=48,
+        num_dev=6,
+        num_test=12,
+        num_voices=6,
+        pretrain=("preset=tiny", "features=fbank", "steps=20", *_INTERVALS_CI),
+        finetune=("steps=20", *_INTERVALS_CI),
+        expected_seconds={
+            "synthesize": 8,
+            "prepare": 15,
+            "pretrain": 30,
+            "finetune": 15,
+            "evaluate": 10,
+            "codes": 8,
+        },
+    ),
+}
+"""Amounts of each preset, set so that the whole stays within the preset's time on two cores."""

@@ -1,0 +1,1 @@
+"""Recognisers at work: transcribe (`recognizer`), evaluate, compare; no training engine here."""

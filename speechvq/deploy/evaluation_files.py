@@ -1,0 +1,180 @@
+"""The files of an evaluation: `metrics.json` and `hypotheses.tsv`, written and read back.
+
+`speechvq.deploy.evaluation` makes an `Evaluation`; `speechvq.deploy.comparison` reads the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechvq.decoding.alignment import EditCounts
+from speechvq.decoding.config import EvaluateConfig
+from speechvq.deploy.evaluation_result import KIND, Evaluation, Result
+from speechvq.errors import ConfigError, DataError
+from speechvq.reporting.page import Page
+
+METRICS_FILE = "metrics.json"
+HYPOTHESES_FILE = "hypotheses.tsv"
+REPORT_FILE = "report.html"
+_COUNTS = ("substitutions", "deletions", "insertions", "reference_lengths")
+_UNITS = ("words", "characters", "letters")
+_COLUMNS = (
+    *("id", "language", "speaker", "seconds", "reference", "hypothesis"),
+    *(f"{unit}_{count}" for unit in _UNITS for count in _COUNTS),
+)
+# What makes two evaluations the same; the rest changes speed or the look of the page only.
+_IDENTITY = ("corpus", "model", "language", "split", "where", "limit", "normalizer")
+
+
+def check_output(config: EvaluateConfig) -> None:
+    """Refuses an output directory that holds something else.
+
+    Raises:
+        ConfigError: If it holds an evaluation with another configuration, or other results.
+    """
+    file = Path(config.output) / METRICS_FILE
+    if not file.exists():
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        before = found["config"] if found["kind"] == KIND else None
+    except (ValueError, KeyError, TypeError, OSError):
+        before = None
+    if not isinstance(before, dict):
+        raise ConfigError(
+            [f"`output` must be a new directory, but {config.output} holds other results."]
+        )
+    now = asdict(config)
+    different = [
+        f"`{key}` is {now[key]!r} now and was {before.get(key)!r}"
+        for key in _IDENTITY
+        if _resolve(key, now[key]) != _resolve(key, before.get(key))
+    ]
+    if different:
+        raise ConfigError(
+            [
+                f"`output` must be a new directory, but {config.output} holds another evaluation: "
+                f"{'; '.join(different)}. Take another `output`, or remove that directory."
+            ]
+        )
+
+
+def compute_model_digest(directory: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 over the files that make a model what it is."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(directory).iterdir()):
+        if path.name in ("config.json", "vocab.json") or path.suffix == ".safetensors":
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def write_evaluation(evaluation: Evaluation, page: Page) -> None:
+    """Writes the three files of an evaluation; `metrics.json` last, as the sign of completeness."""
+    output = Path(evaluation.config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(_COLUMNS)]
+    arrays = [
+        getattr(getattr(evaluation.scores, unit), count) for unit in _UNITS for count in _COUNTS
+    ]
+    for row, result in enumerate(evaluation.results):
+        texts = (result.id, result.language, result.speaker, f"{result.seconds:.3f}")
+        cells = [*texts, result.reference, result.hypothesis]
+        cells += [str(array[row]) for array in arrays]
+        lines.append("\t".join(_clean(cell) for cell in cells))
+    _write_atomically(output / HYPOTHESES_FILE, "\n".join(lines) + "\n")
+    page.write(output / REPORT_FILE)
+    metrics = json.dumps(evaluation.to_metrics(), ensure_ascii=False, indent=2)
+    _write_atomically(output / METRICS_FILE, metrics + "\n")
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads `metrics.json` of a result directory.
+
+    Raises:
+        DataError: If there is none, or it is not a JSON object.
+    """
+    file = Path(directory) / METRICS_FILE
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{directory} holds no results: it has no {METRICS_FILE}.") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{file} cannot be read: {error}.") from None
+    if not isinstance(metrics, dict):
+        raise DataError(f"{file} must hold a JSON object, but holds a {type(metrics).__name__}.")
+    return metrics
+
+
+def read_results(
+    directory: str | os.PathLike[str],
+) -> tuple[list[Result], dict[str, EditCounts]]:
+    """Reads `hypotheses.tsv`.
+
+    Returns:
+        The utterances in their order, and their counts in "words", "characters" and "letters".
+
+    Raises:
+        DataError: If the file is missing or damaged; names the row.
+    """
+    file = Path(directory) / HYPOTHESES_FILE
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read: {error}.") from None
+    if lines[0].split("\t") != list(_COLUMNS):
+        raise DataError(f"{file}: its head must be {' '.join(_COLUMNS)}. Evaluate again.")
+    results: list[Result] = []
+    numbers: list[list[int]] = []
+    for number, line in enumerate(lines[1:-1], start=2):
+        try:
+            name, language, speaker, seconds, said, heard, *counts = line.split("\t")
+            if len(counts) != len(_UNITS) * len(_COUNTS):
+                raise ValueError(f"it has {len(counts) + 6} cells")
+            numbers.append([int(count) for count in counts])
+        except ValueError as error:
+            raise DataError(
+                f"{file}, row {number}: must have {len(_COLUMNS)} cells, the counts whole numbers, "
+                f"but {error}. Evaluate again."
+            ) from None
+        results.append(
+            Result(
+                id=name,
+                language=language,
+                speaker=speaker,
+                seconds=float(seconds),
+                reference=said,
+                hypothesis=heard,
+            )
+        )
+    table = np.array(numbers, dtype=np.int64).reshape(len(results), len(_UNITS), len(_COUNTS))
+    edits = {
+        unit: EditCounts(**{name: table[:, i, j] for j, name in enumerate(_COUNTS)})
+        for i, unit in enumerate(_UNITS)
+    }
+    return results, edits
+
+
+def _resolve(key: str, value: object) -> object:
+    if key in ("corpus", "model") and isinstance(value, str):
+        return str(Path(value).resolve())
+    return value
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.replace("\t", " ").splitlines()) if text else text
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,201 @@
+"""What an evaluation found: utterances, their counts, warnings, and the numbers of `metrics.json`.
+
+`speechvq.deploy.evaluation` makes it, `evaluation_files` and `evaluation_report` write it down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from speechvq import __version__
+from speechvq.decoding.config import EvaluateConfig
+from speechvq.decoding.scoring import (
+    NUM_RESAMPLES,
+    SEED,
+    ErrorRate,
+    GroupScore,
+    UtteranceScores,
+)
+
+KIND = "evaluation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One scored utterance; texts are normalised."""
+
+    id: str
+    language: str
+    speaker: str
+    seconds: float
+    reference: str
+    hypothesis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A recogniser's results on U utterances.
+
+    Attributes:
+        config: What was asked for.
+        results: U utterances in the corpus's order.
+        scores: Their edit counts.
+        corpus_normalizer: Identifier of the normaliser that the corpus was prepared with.
+        model_digest: Digest of the model's files.
+        device: Where the model ran.
+        recognition_seconds: Wall time of decoding audio, model and search together.
+        num_untranscribed: Utterances of the selection that have no transcript.
+        shared_speakers: Speakers that the training split has too; None where nobody is named.
+        unwritable: Letters of the references that the vocabulary lacks, and how often they occur.
+    """
+
+    config: EvaluateConfig
+    results: list[Result]
+    scores: UtteranceScores
+    corpus_normalizer: str
+    model_digest: str
+    device: str
+    recognition_seconds: float
+    num_untranscribed: int
+    shared_speakers: list[str] | None
+    unwritable: dict[str, int]
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages scored, in order."""
+        return sorted({result.language for result in self.results})
+
+    @property
+    def real_time_factor(self) -> float:
+        """Wall time over audio: 0.1 is ten times faster than speech."""
+        return self.recognition_seconds / max(float(self.scores.seconds.sum()), 1e-9)
+
+    def choose_examples(self, count: int) -> tuple[list[int], list[int]]:
+        """Returns the rows of the worst and of the best utterances, none in both.
+
+        Ordered by word errors and then by character errors, each relative to its length; among
+        the best, longer ones come first where all else is equal.
+        """
+        words, letters = self.scores.words, self.scores.characters
+        keys = [
+            (words.errors[row] / max(words.reference_lengths[row], 1),
+             letters.errors[row] / max(letters.reference_lengths[row], 1))
+            for row in range(len(self.results))
+        ]  # fmt: skip
+        order = sorted(
+            range(len(keys)),
+            key=lambda row: (keys[row], -words.reference_lengths[row], self.results[row].id),
+        )
+        num_best = min(count, len(order) // 2)
+        worst = list(reversed(order[num_best:]))[:count]
+        return worst, order[:num_best]
+
+    def list_warnings(self) -> list[str]:
+        """Returns sentences about what makes these numbers less than they seem."""
+        warnings = []
+        total = self.scores.summarize()
+        blank, count = total.num_empty_hypotheses, total.num_utterances
+        if blank * 2 >= count:
+            warnings.append(
+                f"Nothing at all was recognised in {blank:,} of {count:,} utterances (all frames "
+                "blank): the model has not learned to write yet. Train for more steps, with a "
+                "higher learning rate or more transcribed audio, and see whether the training "
+                "loss still falls."
+            )
+        if self.shared_speakers:
+            warnings.append(
+                f"{len(self.shared_speakers)} speakers of this split speak in the training split "
+                f"too ({_shorten(self.shared_speakers)}): new speakers will fare worse."
+            )
+        if self.unwritable:
+            letters = _shorten([f"{key} ({num})" for key, num in self.unwritable.items()])
+            warnings.append(
+                f"The references have {sum(self.unwritable.values()):,} letters that the model's "
+                f"vocabulary lacks, each a certain error: {letters}."
+            )
+        if self.corpus_normalizer != self.scores.normalizer:
+            warnings.append(
+                f"The corpus was prepared with the text normaliser {self.corpus_normalizer}, the "
+                f"score uses {self.scores.normalizer}: compare only with scores that use the same."
+            )
+        if total.num_empty_references:
+            warnings.append(
+                f"{total.num_empty_references:,} references are empty; whatever was recognised "
+                "there counts as insertions."
+            )
+        if count < 30:
+            warnings.append(f"{count} utterances are few: the interval itself is uncertain.")
+        return warnings
+
+    def to_metrics(self) -> dict[str, Any]:
+        """Returns the contents of `metrics.json`."""
+        total = self.scores.summarize()
+        groups = self.scores.summarize_by([result.language for result in self.results])
+        speakers = self.scores.summarize_by([result.speaker or "?" for result in self.results])
+        rates = [group.wer.rate for group in groups if group.wer.rate is not None]
+        return {
+            "kind": KIND,
+            "format_version": 1,
+            "speechvq_version": __version__,
+            **_to_flat(total),
+            "wer_mean_over_languages": sum(rates) / len(rates) if rates else None,
+            "num_untranscribed": self.num_untranscribed,
+            "normalizer": self.scores.normalizer,
+            "corpus_normalizer": self.corpus_normalizer,
+            "decoder": "greedy",
+            "model_digest": self.model_digest,
+            "test_set_digest": self._compute_test_set_digest(),
+            "interval": {
+                "level": 0.95,
+                "method": "percentile bootstrap over utterances",
+                "num_resamples": NUM_RESAMPLES,
+                "seed": SEED,
+            },
+            "real_time_factor": self.real_time_factor,
+            "device": self.device,
+            "shared_speakers": self.shared_speakers,
+            "unwritable_letters": self.unwritable,
+            "warnings": self.list_warnings(),
+            "languages": {group.name: _to_flat(group) for group in groups},
+            "speakers": {group.name: _to_flat(group) for group in speakers},
+            "config": asdict(self.config),
+        }
+
+    def _compute_test_set_digest(self) -> str:
+        digest = hashlib.sha256()
+        for result in sorted(self.results, key=lambda one: one.id):
+            digest.update(f"{result.id}\t{result.reference}\n".encode())
+        return digest.hexdigest()
+
+
+def _to_flat(group: GroupScore) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    rates: tuple[tuple[str, str, ErrorRate], ...] = (
+        ("wer", "words", group.wer),
+        ("cer", "characters", group.cer),
+        ("cer_no_spaces", "letters", group.cer_no_spaces),
+    )
+    for name, _, rate in rates:
+        flat[name] = rate.rate
+        flat[f"{name}_interval"] = None if rate.low is None else [rate.low, rate.high]
+    for _, unit, rate in rates:
+        flat[unit] = {
+            "errors": rate.errors,
+            "substitutions": rate.substitutions,
+            "deletions": rate.deletions,
+            "insertions": rate.insertions,
+            "reference_length": rate.reference_length,
+        }
+    flat["num_utterances"] = group.num_utterances
+    flat["hours"] = group.seconds / 3600
+    flat["num_empty_references"] = group.num_empty_references
+    flat["num_empty_hypotheses"] = group.num_empty_hypotheses
+    return flat
+
+
+def _shorten(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

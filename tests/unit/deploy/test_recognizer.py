@@ -1,0 +1,117 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import speechvq
+from speechvq.data.audio import decode_flac
+from speechvq.data.corpus import read_utterances
+from speechvq.deploy.recognizer import Recognizer, choose_device, split_at_quiet_moments
+from speechvq.errors import DataError, ModelError
+
+
+@pytest.fixture(scope="module")
+def recognizer(recognizer_directory):
+    return speechvq.Recognizer.load(recognizer_directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def waveforms(corpus):
+    rows = read_utterances(corpus, splits=["test"], languages=["hin_Deva"])
+    return [decode_flac(row.audio) for row in rows]
+
+
+def test_a_batch_gives_what_each_gives_alone(recognizer, waveforms):
+    together = recognizer.recognize(waveforms, "hin_Deva")
+    alone = [recognizer.recognize([waveform], "hin_Deva")[0] for waveform in waveforms]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_file_array_and_tensor_give_the_same(recognizer, waveforms, tmp_path):
+    waveform = waveforms[0]
+    soundfile.write(tmp_path / "a.wav", waveform, 16_000, subtype="FLOAT")
+    expected = recognizer.recognize([waveform], "hin_Deva")[0]
+    assert expected
+    stereo = np.stack([waveform, waveform])
+    for audio in (
+        tmp_path / "a.wav",
+        str(tmp_path / "a.wav"),
+        waveform,
+        torch.from_numpy(waveform.copy()),
+        stereo,
+        stereo.T,
+    ):
+        transcript = recognizer.transcribe(audio, "hin_Deva")
+        assert transcript.text == expected
+        assert transcript.language == "hin_Deva"
+        assert transcript.seconds == pytest.approx(len(waveform) / 16_000)
+
+
+def test_other_rates_are_resampled(recognizer):
+    transcript = recognizer.transcribe(np.zeros(8_000, np.float32), "hin_Deva", sample_rate=8_000)
+    assert transcript.seconds == pytest.approx(1.0)
+
+
+def test_empty_and_very_short_audio_is_recognised_as_something(recognizer):
+    for length in (0, 1, 399):
+        text = recognizer.transcribe(np.zeros(length, np.float32), "hin_Deva").text
+        assert isinstance(text, str)
+
+
+@pytest.mark.parametrize(
+    ("language", "message"), [(None, "must be given"), ("ben_Beng", "hin_Deva, mdw_Latn, tam_Taml")]
+)
+def test_language_must_be_one_of_the_heads(recognizer, language, message):
+    with pytest.raises(ModelError, match=message):
+        recognizer.transcribe(np.zeros(16_000, np.float32), language)
+
+
+@pytest.mark.parametrize(
+    "audio", [np.zeros(100, np.int16), np.full(100, np.nan, np.float32), np.zeros((2, 2, 2))]
+)
+def test_impossible_waveforms_are_refused(recognizer, audio):
+    with pytest.raises(DataError, match="waveform must be"):
+        recognizer.transcribe(audio, "hin_Deva")
+
+
+def test_encoder_is_refused_with_the_way_out(encoder_directory):
+    with pytest.raises(ModelError, match="speechvq finetune"):
+        Recognizer.load(encoder_directory)
+
+
+def test_long_audio_is_cut_where_it_is_quiet(recognizer):
+    rng = np.random.default_rng(1)
+    waveform = rng.normal(0, 0.1, 100_000).astype(np.float32)
+    waveform[30_000:34_000] = 0
+    pieces = split_at_quiet_moments(waveform, 40_000)
+    assert np.array_equal(np.concatenate(pieces), waveform)
+    assert max(map(len, pieces)) <= 40_000
+    assert 30_000 <= len(pieces[0]) <= 34_000
+    assert len(split_at_quiet_moments(waveform[:40_000], 40_000)) == 1
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(DataError, match="`device`"):
+        choose_device("gpu")
+    with pytest.raises(DataError, match="GPUs"):
+        choose_device("cuda:63")
+
+
+def test_recognizing_needs_neither_engine_nor_hydra_and_importing_needs_no_torch():
+    code = (
+        "import sys\n"
+        "for name in ('fairseq2', 'fairseq2n', 'hydra', 'omegaconf', 'torchaudio'):\n"
+        "    sys.modules[name] = None\n"
+        "import speechvq\n"
+        "assert 'torch' not in sys.modules and speechvq.__version__\n"
+        "assert {'Recognizer', 'load_model'} <= set(dir(speechvq))\n"
+        "import speechvq.decoding.config\n"
+        "assert 'torch' not in sys.modules\n"
+        "speechvq.Recognizer, speechvq.load_model\n"
+        "assert not hasattr(speechvq, 'nothing')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
