@@ -18,7 +18,7 @@ help: ## list the targets
 
 # Made from the lock when missing, brought up to date when the lock or pyproject.toml changed.
 $(stamp): requirements/dev.txt requirements/uv.txt requirements/build.txt requirements/make_venv.sh pyproject.toml
-	requirements/make_venv.sh $(VENV)
+	bash requirements/make_venv.sh $(VENV)
 	@touch $@
 
 venv $(VENV): $(stamp) ## make the locked environment
@@ -52,7 +52,7 @@ format: $(stamp) ## put the code in its form
 	$(bin)/ruff format .
 
 lock: $(stamp) ## resolve the lock files anew (ARGS=--upgrade for the newest versions)
-	requirements/lock.sh $(bin)/uv $(ARGS)
+	bash requirements/lock.sh $(bin)/uv $(ARGS)
 
 clean: ## remove what make and the tools made, the environment too
 	rm -rf .venv .ci-venv build dist demo .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

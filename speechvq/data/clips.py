@@ -17,7 +17,7 @@ from speechvq.data.audio import Waveform, encode_flac, load_audio
 from speechvq.data.audio_errors import AudioError, TooLongAudioError, TruncatedAudioError
 from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import write_text_atomically
-from speechvq.data.loudness import Loudness, measure_loudness
+from speechvq.data.loudness import Loudness, measure_loudness, measure_sound_seconds
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.parts import PartWriter, partition_directory
 from speechvq.data.records import SAMPLE_RATE, Flag, Reason, Rejection, Utterance
@@ -29,6 +29,7 @@ from speechvq.data.vad import (
     Probabilities,
     compute_speech_probabilities,
     compute_speech_ratio,
+    find_samples_near_speech,
 )
 from speechvq.data.work import Part
 
@@ -183,14 +184,14 @@ def _reject_by_length_or_level(clip: _Clip, config: PrepareConfig, result: PartR
             "A transcribed clip stays whole; cut it, or raise `max_transcribed_seconds`.",
         )
         return True
-    loudness = measure_loudness(clip.waveform, silence_dbfs=config.silence_dbfs)
-    if loudness.sound_seconds < config.min_sound_seconds:
+    sound_seconds = measure_sound_seconds(clip.waveform, config.silence_dbfs)
+    if sound_seconds < config.min_sound_seconds:
         _reject_file(
             clip.row,
             result,
             Reason.SILENT,
             num_samples,
-            loudness.sound_seconds,
+            sound_seconds,
             config.min_sound_seconds,
             f"Seconds of sound above {config.silence_dbfs:g} dBFS.",
         )
@@ -253,8 +254,13 @@ def _create_utterance(
 ) -> Utterance:
     row = clip.row
     waveform = clip.waveform[span.begin : span.end]
-    windows = probabilities[span.begin // WINDOW_SAMPLES : -(-span.end // WINDOW_SAMPLES)]
-    loudness = measure_loudness(waveform, silence_dbfs=config.silence_dbfs)
+    first, last = span.begin // WINDOW_SAMPLES, -(-span.end // WINDOW_SAMPLES)
+    windows = probabilities[first:last]
+    offset = span.begin - first * WINDOW_SAMPLES
+    near_speech = find_samples_near_speech(
+        windows, offset + span.num_samples, config.segment.threshold
+    )[offset:]
+    loudness = measure_loudness(waveform, silence_dbfs=config.silence_dbfs, near_speech=near_speech)
     begin, end = span.begin / SAMPLE_RATE, span.end / SAMPLE_RATE
     is_whole = span.num_samples == len(clip.waveform)
     normalizer = get_normalizer(config.normalizer)

@@ -21,7 +21,7 @@ class SegmentConfig:
     min_seconds: float = 0.4
     """Clips and segments shorter than this are set aside (0.4 s is about one syllable and 20
     frames)."""
-    max_pause_seconds: float = 0.6
+    max_pause_seconds: float = 1.0
     """A pause up to this length stays inside a segment; a longer one ends it."""
     padding_seconds: float = 0.2
     """How much of the pause is kept on either side of a segment."""
@@ -54,7 +54,8 @@ class PrepareConfig:
     max_transcribed_seconds: float = 30.0
     """Transcribed clips stay whole; longer ones are set aside."""
     max_recording_seconds: float = 21_600.0
-    """Files longer than this are set aside: one is held in memory as a whole, 230 MB an hour."""
+    """Files longer than this are set aside: one is held in memory as a whole, 460 MB an
+    hour."""
     silence_dbfs: float = -70.0
     """A frame of 20 ms counts as sound where its level is above this."""
     min_sound_seconds: float = 0.1

@@ -146,12 +146,6 @@ def _read_file(
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         has_flags = "flags" in parquet.schema_arrow.names
         names = ["id", "num_samples", "text", *(["flags"] if has_flags else []), *conditions]
-        unknown = [name for name in conditions if name not in parquet.schema_arrow.names]
-        if unknown:
-            raise DataError(
-                f"`where` names the column `{unknown[0]}`, which {path} does not have; it has "
-                f"{', '.join(name for name in parquet.schema_arrow.names if name != 'audio')}."
-            )
         table = parquet.read(columns=list(dict.fromkeys(names)))
     keep = pa.array(np.ones(table.num_rows, dtype=bool))
     for name, value in conditions.items():

@@ -181,8 +181,8 @@ def _add_distributions(page: Page, summary: dict[str, Any]) -> None:
     page.add_figure(
         figure,
         caption=(
-            "Estimated signal-to-noise ratio; the last bar is cleaner than the estimate can tell. "
-            f"Undefined for {snr['num_undefined']:,} utterances with too little sound."
+            "Estimated signal-to-noise ratio; 100 dB is cleaner than the estimate can tell. "
+            f"Undefined for {snr['num_undefined']:,} utterances with too little speech."
         ),
     )
 
@@ -255,7 +255,8 @@ def _row(row: dict[str, Any]) -> list[Any]:
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.2f} h" if hours >= 0.1 else f"{hours * 3600:.1f} s"
+    """Returns hours as text; three digits, so that 10 s of a small corpus still show."""
+    return f"{hours:.3f} h" if hours < 100 else f"{hours:,.1f} h"
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -263,6 +264,8 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[prefix + key] = ", ".join(map(str, value))
         else:
             flat[prefix + key] = value if isinstance(value, int | float) else str(value)
     return flat

@@ -1,5 +1,6 @@
-"""A line that shows how far data preparation is: done, rate, time left. A moving bar on a terminal,
-plain lines elsewhere.
+"""A line that shows how far data preparation is: share done, rate, time left.
+
+A moving bar on a terminal (rich), a plain line every ten seconds elsewhere.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ import sys
 import time
 from types import TracebackType
 from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -23,22 +27,26 @@ class PrepareProgress:
         self._total = max(total_seconds, 1e-9)
         self._done = 0.0
         self._begin = self._last_line = time.monotonic()
-        self._is_terminal = sys.stderr.isatty()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (BarColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._bar.add_task("prepare", total=self._total)
 
     def advance(self, seconds: float) -> None:
         """Counts audio that is done."""
         self._done += seconds
         now = time.monotonic()
-        if self._is_terminal:
-            print(f"\r\x1b[K{self.describe(now)}", end="", file=sys.stderr, flush=True)
+        line = self.describe(now - self._begin)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done, description=line)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            print(self.describe(now), file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
-    def describe(self, now: float) -> str:
-        """Returns the line: share, hours, speed, time left."""
-        elapsed = max(now - self._begin, 1e-9)
-        rate = self._done / elapsed
+    def describe(self, elapsed: float) -> str:
+        """Returns the line after so many seconds: share, hours, times real time, time left."""
+        rate = self._done / max(elapsed, 1e-9)
         left = format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
         return (
             f"prepare {min(1.0, self._done / self._total):4.0%}  "
@@ -47,6 +55,8 @@ class PrepareProgress:
         )
 
     def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -55,8 +65,8 @@ class PrepareProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_terminal:
-            print(file=sys.stderr)
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def format_time(seconds: float) -> str:

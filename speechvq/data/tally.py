@@ -16,7 +16,7 @@ from speechvq.data.records import SAMPLE_RATE, Reason, Rejection, Utterance
 
 DURATION_EDGES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 60)
 """Seconds; the last bin is open."""
-SNR_EDGES = (-20, -10, 0, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
+SNR_EDGES = (-20, 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 35, 40, 50, 60, 100)
 """dB; the last bin holds 100 alone: cleaner than the estimate can tell."""
 
 

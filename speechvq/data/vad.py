@@ -73,6 +73,14 @@ def compute_speech_ratio(probabilities: Probabilities, threshold: float) -> floa
     return float(np.mean(probabilities >= threshold)) if len(probabilities) else None
 
 
+def find_samples_near_speech(
+    probabilities: Probabilities, num_samples: int, threshold: float
+) -> npt.NDArray[np.bool_]:
+    """Returns which samples lie within about 0.1 s of speech, bool (S,)."""
+    speech = np.convolve(probabilities >= threshold, np.ones(7), "same") > 0
+    return np.repeat(speech, WINDOW_SAMPLES)[:num_samples]
+
+
 def _split_blocks(counts: Sequence[int]) -> Iterator[_Block]:
     for clip, count in enumerate(counts):
         for start in range(0, count, _BLOCK_WINDOWS):

@@ -72,8 +72,9 @@ class DemoPlan:
     expected_seconds: dict[str, float]
 
 
-_INTERVALS_FULL = ("log_every=10", "validate_every=50", "checkpoint_every=100")
-_INTERVALS_CI = ("log_every=5", "validate_every=10", "checkpoint_every=20")
+_INTERVALS_FULL = ("log_every=10", "validate_every=100", "checkpoint_every=100")
+_INTERVALS_CI = ("log_every=4", "validate_every=12", "checkpoint_every=12")
+_SHORT_BATCHES = ("batch.batch_seconds=24", "batch.max_seconds=10")
 
 PLANS = {
     DemoPreset.full: DemoPlan(
@@ -87,13 +88,13 @@ PLANS = {
         num_dev=16,
         num_test=40,
         num_voices=16,
-        pretrain=("preset=tiny", "features=fbank", "steps=400", *_INTERVALS_FULL),
-        finetune=("steps=400", *_INTERVALS_FULL),
+        pretrain=("preset=tiny", "features=fbank", "steps=700", *_SHORT_BATCHES, *_INTERVALS_FULL),
+        finetune=("steps=600", "freeze_steps=50", *_SHORT_BATCHES, *_INTERVALS_FULL),
         expected_seconds={
             "synthesize": 30,
-            "prepare": 60,
+            "prepare": 45,
             "pretrain": 300,
-            "finetune": 150,
+            "finetune": 170,
             "evaluate": 20,
             "codes": 20,
         },
@@ -109,8 +110,8 @@ PLANS = {
         num_dev=6,
         num_test=12,
         num_voices=6,
-        pretrain=("preset=tiny", "features=fbank", "steps=20", *_INTERVALS_CI),
-        finetune=("steps=20", *_INTERVALS_CI),
+        pretrain=("preset=tiny", "features=fbank", "steps=12", *_SHORT_BATCHES, *_INTERVALS_CI),
+        finetune=("steps=12", "freeze_steps=4", *_SHORT_BATCHES, *_INTERVALS_CI),
         expected_seconds={
             "synthesize": 8,
             "prepare": 15,

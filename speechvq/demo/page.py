@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from speechvq.training.metrics import read_metrics
 
 NUM_TRANSCRIPTS = 5
 """Test utterances per language that the page plays."""
+
+NUM_SHOWN_CODES = 80
+"""Codes in a heat map; more would be too narrow to see."""
 
 OWN_DATA = """\
 # 1. A folder of recordings with a manifest.tsv beside them. Its header names the columns,
@@ -99,7 +103,14 @@ def _add_stages(page: Page, stages: Sequence[Stage], seconds: Mapping[str, float
     ]
     page.add_table(["", "stage", "what it does", "wall time"], rows, sortable=False)
     page.add_paragraph("The commands; each works by itself:")
-    page.add_preformatted("\n".join(stage.command for stage in stages if stage.command))
+    page.add_preformatted("\n".join(_wrap_command(s.command) for s in stages if s.command))
+
+
+def _wrap_command(command: str) -> str:
+    """Break a long command line after some keys, as a shell allows it."""
+    return " \\\n    ".join(
+        textwrap.wrap(command, 96, break_long_words=False, break_on_hyphens=False)
+    )
 
 
 def _add_pretraining(page: Page, lines: Sequence[Line]) -> None:
@@ -157,12 +168,13 @@ def _add_codes(page: Page, counts: CodeCounts) -> None:
     usage = counts.compute_usage()  # (N, G, V)
     for group in range(usage.shape[1]):
         order = np.argsort(-usage[:, group].mean(axis=0), kind="stable")
-        used = order[usage[:, group].sum(axis=0)[order] > 0]
+        num_used = int((usage[:, group].sum(axis=0) > 0).sum())
+        shown = order[: min(num_used, NUM_SHOWN_CODES)]
         page.add_figure(
             draw_heat_map(
-                100 * usage[:, group][:, used],
+                100 * usage[:, group][:, shown],
                 row_labels=names,
-                x_label=f"the {len(used)} codes in use, of {usage.shape[2]}",
+                x_label=f"{len(shown)} of the {num_used} codes in use (of {usage.shape[2]})",
                 color_label="% of frames",
                 annotate=False,
                 size=(9.0, 1.2 + 0.26 * len(names)),

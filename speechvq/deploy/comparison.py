@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from speechvq.decoding.alignment import EditCounts, IntArray
-from speechvq.decoding.scoring import Comparison, compare_systems
+from speechvq.decoding.scoring import ErrorRate, compare_systems, compute_error_rate
 from speechvq.deploy.evaluation_files import METRICS_FILE, read_metrics, read_results
 from speechvq.deploy.evaluation_result import KIND, Result
 from speechvq.errors import DataError
 from speechvq.reporting.cells import Cell, Value, format_value, is_number
 from speechvq.reporting.page import Page
 
-_RATES = (("WER", "wer", "words"), ("CER", "cer", "characters"))
+_RATES = (("WER", "words"), ("CER", "characters"), ("CER without spaces", "letters"))
 SUMMARY_FILE = "summary.json"
 
 
@@ -33,7 +33,7 @@ class ResultTable:
     Attributes:
         title: What is compared.
         columns: Heads.
-        rows: One row a directory (evaluations) or a number (others).
+        rows: One row a rate and directory (evaluations) or a number (others).
         notes: Sentences below the table.
     """
 
@@ -104,24 +104,24 @@ def _read_numbers(path: Path) -> dict[str, Any]:
 
 
 def _compare_evaluations(paths: list[Path], found: list[dict[str, Any]]) -> ResultTable:
-    read = [read_results(path) for path in paths]
-    first_results, first_counts = read[0]
-    columns = ["evaluation", "utterances"]
-    for name, _, _ in _RATES:
-        columns += [f"{name}", f"{name} 95 %", f"{name} difference", "95 %", "p"]
-    rows: list[list[Cell | Value]] = []
-    for number, (path, metrics) in enumerate(zip(paths, found, strict=True)):
-        results, counts = read[number]
+    first_results, _ = read_results(paths[0])
+    counts: list[dict[str, EditCounts]] = []
+    for path, metrics in zip(paths, found, strict=True):
+        results, edits = read_results(path)
         order = _match(paths[0], first_results, path, results)
         _check_normalizer(paths[0], found[0], path, metrics)
-        row: list[Cell | Value] = [str(path), len(results)]
-        for _, key, unit in _RATES:
-            row += [_percent(metrics.get(key)), _interval(metrics.get(f"{key}_interval"))]
-            aligned = counts[unit].select(order)
-            row += _difference(number == 0, first_counts[unit], aligned)
-        rows.append(row)
+        counts.append({unit: edits[unit].select(order) for _, unit in _RATES})
+    columns = ["evaluation", "rate", "value", "95 %", "difference", "95 % of it", "p"]
+    rows: list[list[Cell | Value]] = []
+    for name, unit in _RATES:
+        for number, (path, edits) in enumerate(zip(paths, counts, strict=True)):
+            rate = compute_error_rate(edits[unit])
+            row: list[Cell | Value] = [str(path), name]
+            row += [Cell(value=rate.rate, text=_percent(rate.rate)), _interval(rate)]
+            row += _difference(counts[0][unit], edits[unit]) if number else [None, None, None]
+            rows.append(row)
     notes = [
-        f"Differences are to {paths[0]}; below zero is better. Paired bootstrap over "
+        f"Differences are to {paths[0]}, in points; below zero is better. Paired bootstrap over "
         f"{len(first_results):,} utterances; p is two-sided.",
         f"Text normaliser: {found[0].get('normalizer')}.",
     ]
@@ -160,16 +160,14 @@ def _check_normalizer(
         )
 
 
-def _difference(is_first: bool, before: EditCounts, after: EditCounts) -> list[Cell | Value]:
-    if is_first:
-        return [None, None, None]
-    test: Comparison = compare_systems(before, after)
+def _difference(before: EditCounts, after: EditCounts) -> list[Cell | Value]:
+    test = compare_systems(before, after)
     if test.difference is None or test.low is None or test.high is None or test.p_value is None:
         return [None, None, None]
     tone = "" if test.low <= 0 <= test.high else ("good" if test.high < 0 else "bad")
     return [
         Cell(value=test.difference, text=f"{100 * test.difference:+.1f}", tone=tone),
-        f"{100 * test.low:+.1f} – {100 * test.high:+.1f}",
+        f"{100 * test.low:+.1f}\u00a0…\u00a0{100 * test.high:+.1f}",
         Cell(value=test.p_value, text=f"{test.p_value:.4f}"),
     ]
 
@@ -202,15 +200,14 @@ def _flatten(numbers: dict[str, Any], prefix: str = "") -> list[tuple[str, float
     return pairs
 
 
-def _percent(rate: Any) -> Cell:
-    known = isinstance(rate, int | float)
-    return Cell(value=rate if known else None, text=f"{100 * rate:.1f} %" if known else "–")
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{100 * rate:.1f} %"
 
 
-def _interval(ends: Any) -> str:
-    if not isinstance(ends, list) or len(ends) != 2:
+def _interval(rate: ErrorRate) -> str:
+    if rate.low is None or rate.high is None:
         return "–"
-    return f"{100 * ends[0]:.1f} – {100 * ends[1]:.1f}"
+    return f"{100 * rate.low:.1f}\u00a0–\u00a0{100 * rate.high:.1f}"
 
 
 def _show(cell: Cell | Value) -> str:

@@ -25,9 +25,10 @@ HYPOTHESES_FILE = "hypotheses.tsv"
 REPORT_FILE = "report.html"
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_lengths")
 _UNITS = ("words", "characters", "letters")
+_COLUMN_UNITS = ("word", "character", "letter")
 _COLUMNS = (
     *("id", "language", "speaker", "seconds", "reference", "hypothesis"),
-    *(f"{unit}_{count}" for unit in _UNITS for count in _COUNTS),
+    *(f"{unit}_{count.removeprefix('reference_')}" for unit in _COLUMN_UNITS for count in _COUNTS),
 )
 # What makes two evaluations the same; the rest changes speed or the look of the page only.
 _IDENTITY = ("corpus", "model", "language", "split", "where", "limit", "normalizer")

@@ -79,7 +79,12 @@ def format_interval(rate: ErrorRate) -> str:
     """Returns "29.8 – 33.0 %", "" for none."""
     if rate.low is None or rate.high is None:
         return ""
-    return f"{100 * rate.low:.1f} – {100 * rate.high:.1f} %"
+    # Spaces that do not break keep an interval on one line.
+    return f"{100 * rate.low:.1f}\u00a0–\u00a0{100 * rate.high:.1f}\u00a0%"
+
+
+def _format_speed(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def _add_headline(page: Page, evaluation: Evaluation) -> None:
@@ -108,7 +113,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
         ),
         Metric(
             label="Speed",
-            value=f"{1 / max(evaluation.real_time_factor, 1e-9):.3g} ×",
+            value=f"{_format_speed(1 / max(evaluation.real_time_factor, 1e-9))} ×",
             detail=f"real time, on {evaluation.device}",
         ),
     ]
@@ -155,9 +160,8 @@ def _add_groups(page: Page, evaluation: Evaluation) -> None:
             _bar_series("WER", [group.wer for group in languages]),
             _bar_series("CER", [group.cer for group in languages]),
         ]
-        page.add_figure(
-            draw_bars(names, series, y_label="error rate in %"), caption="With 95 % intervals."
-        )
+        chart = draw_bars(names, series, y_label="error rate in %")
+        page.add_figure(chart, caption="With 95 % intervals.")
         _add_group_table(page, "language", languages)
     speakers = evaluation.scores.summarize_by([one.speaker or "?" for one in evaluation.results])
     if len(speakers) > 1:
@@ -220,7 +224,11 @@ def _add_examples(page: Page, evaluation: Evaluation, audio: Mapping[str, bytes]
         return
     page.add_heading("Worst and best utterances")
     page.add_alignment_legend()
-    for title, rows in (("Worst", worst), ("Best", best)):
+    silent = evaluation.scores.empty_hypotheses.any() and not all(
+        evaluation.scores.empty_hypotheses[row] for row in worst
+    )
+    of_those = " of those where anything was recognised" if silent else ""
+    for title, rows in ((f"Worst{of_those}", worst), ("Best", best)):
         if rows:
             page.add_heading(title, level=3)
         for row in rows:

@@ -77,7 +77,8 @@ class Evaluation:
         """Returns the rows of the worst and of the best utterances, none in both.
 
         Ordered by word errors and then by character errors, each relative to its length; among
-        the best, longer ones come first where all else is equal.
+        the best, longer ones come first where all else is equal. Where nothing was recognised
+        there is nothing to look at: such utterances come only when there are no others.
         """
         words, letters = self.scores.words, self.scores.characters
         keys = [
@@ -90,8 +91,9 @@ class Evaluation:
             key=lambda row: (keys[row], -words.reference_lengths[row], self.results[row].id),
         )
         num_best = min(count, len(order) // 2)
-        worst = list(reversed(order[num_best:]))[:count]
-        return worst, order[:num_best]
+        rest = reversed(order[num_best:])
+        worst = sorted(rest, key=lambda row: bool(self.scores.empty_hypotheses[row]))
+        return worst[:count], order[:num_best]
 
     def list_warnings(self) -> list[str]:
         """Returns sentences about what makes these numbers less than they seem."""

@@ -162,7 +162,8 @@ class GumbelConfig(QuantizerConfig):
         if not 0.0 < self.temperature_end <= self.temperature_start:
             problems.append(
                 f"`{prefix}temperature_end` must be above 0 and at most "
-                f"`{prefix}temperature_start` ({self.temperature_start}), but is {self.temperature_end}."
+                f"`{prefix}temperature_start` ({self.temperature_start}), "
+                f"but is {self.temperature_end}."
             )
         if not 0.0 < self.temperature_decay <= 1.0:
             problems.append(

@@ -108,10 +108,13 @@ def load_model(directory: str | Path) -> PretrainModel | CTCModel:
         match kind:
             case "pretrain":
                 config = config_from_json(PretrainModelConfig, document["model"], path)
-                model = create_pretrain_model(config)
+                with torch.device("meta"):  # no time for random weights that are replaced at once
+                    model = create_pretrain_model(config)
             case "ctc":
                 ctc_config = config_from_json(CTCModelConfig, document["model"], path)
-                model = create_ctc_model(ctc_config, _read_vocabularies(directory))
+                vocabularies = _read_vocabularies(directory)
+                with torch.device("meta"):
+                    model = create_ctc_model(ctc_config, vocabularies)
             case _:
                 raise ModelError(
                     f'{directory / CONFIG_FILE}: kind must be "pretrain" or "ctc", but is {kind!r}.'
@@ -176,8 +179,8 @@ def init_ctc_from_pretrained(
         model.encoder.load_state_dict(pretrained.encoder.state_dict())
     except RuntimeError as error:
         raise ModelError(
-            f"The overrides {dict(overrides or {})} change the shape of the encoder in {directory}; "
-            "leave out those that do."
+            f"The overrides {dict(overrides or {})} change the shape of the encoder in "
+            f"{directory}; leave out those that do."
         ) from error
     return model
 
@@ -204,8 +207,8 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: format_version must be {FORMAT_VERSION}, but is {version!r}; use the speechvq "
-            "version that wrote it."
+            f"{path}: format_version must be {FORMAT_VERSION}, but is {version!r}; use the "
+            "speechvq version that wrote it."
         )
     check_keys(document, _CONFIG_KEYS, str(path))
     return document
@@ -303,9 +306,9 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     problems = [f"missing: {name}" for name in sorted(expected.keys() - weights.keys())]
     problems += [f"unknown: {name}" for name in sorted(weights.keys() - expected.keys())]
     problems += [
-        f"{name} must be {tuple(expected[name].shape)}, but is {tuple(tensor.shape)}"
+        f"{name} must be {_describe(expected[name])}, but is {_describe(tensor)}"
         for name, tensor in sorted(weights.items())
-        if name in expected and expected[name].shape != tensor.shape
+        if name in expected and _describe(expected[name]) != _describe(tensor)
     ]
     if problems:
         shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
@@ -313,8 +316,11 @@ def _load_weights(model: nn.Module, path: Path) -> None:
             f"{path} does not fit its {CONFIG_FILE} ({shown}); copy both files again from where "
             "they were made."
         )
-    with torch.no_grad():
-        model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

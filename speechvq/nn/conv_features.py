@@ -60,8 +60,8 @@ class TimeGroupNorm(nn.Module):
             return torch.addcmul(self.bias[:, None], centred, scale).to(features.dtype)
 
 
-class ConvLayer(nn.Module):
-    """Convolution without padding, normalisation, GELU.
+class TimeNormConvLayer(nn.Module):
+    """Convolution without padding, perhaps a norm over time, GELU; channels first.
 
     Args:
         input_dim: Channels in.
@@ -69,28 +69,75 @@ class ConvLayer(nn.Module):
         kernel: Kernel size.
         stride: Stride.
         bias: Whether the convolution has a bias.
-        norm: "time" (`TimeGroupNorm`), "channel" (layer norm over channels) or "none".
+        has_norm: Whether there is a norm (wav2vec 2.0 base: in the first layer only).
     """
 
     def __init__(
-        self, input_dim: int, output_dim: int, kernel: int, stride: int, *, bias: bool, norm: str
+        self,
+        input_dim: int,
+        output_dim: int,
+        kernel: int,
+        stride: int,
+        *,
+        bias: bool,
+        has_norm: bool,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(input_dim, output_dim, kernel, stride, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight)
-        self.time_norm = TimeGroupNorm(output_dim) if norm == "time" else None
-        self.channel_norm = nn.LayerNorm(output_dim) if norm == "channel" else None
+        self.time_norm = TimeGroupNorm(output_dim) if has_norm else None
 
     def forward(self, features: Tensor, padding: Tensor | None) -> Tensor:
-        """Maps (B, C_in, T_in) to (B, C_out, T_out); `padding` (B, T_out) is for the norm over
-        time.
-        """
+        """Maps (B, C_in, T_in) to (B, C_out, T_out); the norm leaves `padding` (B, T_out) out."""
         features = self.conv(features)
         if self.time_norm is not None:
             features = self.time_norm(features, padding)
-        if self.channel_norm is not None:
-            features = self.channel_norm(features.transpose(1, 2)).transpose(1, 2)
         return F.gelu(features)
+
+
+class ChannelNormConvLayer(nn.Module):
+    """Convolution without padding, layer norm over channels, GELU; channels last.
+
+    With the channels last, layer norm needs no transposition, and the taps within one stride are
+    one row of memory, so that the convolution is a few plain matrix products.
+
+    Args:
+        input_dim: Channels in.
+        output_dim: Channels out.
+        kernel: Kernel size.
+        stride: Stride.
+        bias: Whether the convolution has a bias.
+    """
+
+    def __init__(
+        self, input_dim: int, output_dim: int, kernel: int, stride: int, *, bias: bool
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(input_dim, output_dim, kernel, stride, bias=bias)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.channel_norm = nn.LayerNorm(output_dim)
+        self.kernel = kernel
+        self.stride = stride
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, T_in, C_in) to (B, T_out, C_out)."""
+        return F.gelu(self.channel_norm(self._convolve(features)))
+
+    def _convolve(self, features: Tensor) -> Tensor:
+        weight, stride, kernel = self.conv.weight, self.stride, self.kernel  # (C_out, C_in, kernel)
+        if features.size(2) == 1 or kernel < stride:
+            windows = features.unfold(1, kernel, stride).flatten(2)  # (B, T_out, C_in * kernel)
+            return F.linear(windows, weight.flatten(1), self.conv.bias)
+        num_outputs = compute_conv_length(features.size(1), kernel, stride)
+        rows = features[:, : num_outputs * stride].reshape(
+            features.size(0), num_outputs, stride * features.size(2)
+        )
+        first = weight[..., :stride].transpose(1, 2).flatten(1)  # (C_out, stride * C_in)
+        outputs = F.linear(rows, first, self.conv.bias)
+        for tap in range(stride, kernel):
+            shifted = features[:, tap : tap + stride * (num_outputs - 1) + 1 : stride]
+            outputs = outputs + F.linear(shifted, weight[..., tap])
+        return outputs
 
 
 class ConvFeatureExtractor(FrontEnd):
@@ -129,16 +176,16 @@ class ConvFeatureExtractor(FrontEnd):
         self.strides = tuple(strides)
         self.output_dim = dims[-1]
         self.normalize = normalize
-        self.masked_statistics = masked_statistics and not layer_norm
-        norms = ["channel" if layer_norm else "none"] * len(dims)
-        if not layer_norm:
-            norms[0] = "time"
-        self.layers = nn.ModuleList(
-            ConvLayer(dim_in, dim_out, kernel, stride, bias=bias, norm=norm)
-            for dim_in, dim_out, kernel, stride, norm in zip(
-                [1, *dims[:-1]], dims, kernels, strides, norms, strict=True
+        self.masked_statistics = masked_statistics
+        shapes = list(zip([1, *dims[:-1]], dims, kernels, strides, strict=True))
+        self.has_layer_norm = layer_norm
+        if layer_norm:
+            self.layers = nn.ModuleList(ChannelNormConvLayer(*shape, bias=bias) for shape in shapes)
+        else:
+            self.layers = nn.ModuleList(
+                TimeNormConvLayer(*shape, bias=bias, has_norm=index == 0)
+                for index, shape in enumerate(shapes)
             )
-        )
 
     def num_frames(self, num_samples: int) -> int:
         """See `FrontEnd.num_frames`."""
@@ -148,16 +195,27 @@ class ConvFeatureExtractor(FrontEnd):
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `FrontEnd.forward`."""
-        padding = None
-        if self.masked_statistics and may_be_padded(lengths, waveform.size(1)):
-            outputs = compute_conv_lengths(lengths, self.kernels[0], self.strides[0])
-            num_outputs = compute_conv_length(waveform.size(1), self.kernels[0], self.strides[0])
-            padding = lengths_to_padding_mask(outputs, num_outputs, waveform.device)
+        self.check_samples(waveform.size(1))
         if self.normalize:
             waveform = normalize_waveform(waveform, lengths)
-        features = waveform[:, None]  # (B, 1, S)
-        for layer in self.layers:
-            features = layer(features, padding)
+        if self.has_layer_norm:
+            features = waveform[..., None]  # (B, S, 1)
+            for layer in self.layers:
+                features = layer(features)
+        else:
+            padding = self._find_padding(waveform, lengths)
+            features = waveform[:, None]  # (B, 1, S)
+            for layer in self.layers:
+                features = layer(features, padding)
+            features = features.transpose(1, 2)
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             lengths = compute_conv_lengths(lengths, kernel, stride)
-        return features.transpose(1, 2), lengths  # (B, T, C)
+        return features, lengths  # (B, T, C)
+
+    def _find_padding(self, waveform: Tensor, lengths: Tensor) -> Tensor | None:
+        """(B, T) padding of the first layer's output, if its norm is to leave it out."""
+        if not self.masked_statistics or not may_be_padded(lengths, waveform.size(1)):
+            return None
+        outputs = compute_conv_lengths(lengths, self.kernels[0], self.strides[0])
+        num_outputs = compute_conv_length(waveform.size(1), self.kernels[0], self.strides[0])
+        return lengths_to_padding_mask(outputs, num_outputs, waveform.device)

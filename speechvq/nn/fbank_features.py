@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from speechvq.nn.front_end import FrontEnd
@@ -28,34 +30,29 @@ LOWEST_HERTZ = 20.0
 LOG_FLOOR = 1e-8
 
 
-def compute_mel_filters(num_mels: int) -> Tensor:
+def compute_mel_filters(num_mels: int) -> NDArray[np.float32]:
     """Triangular filters, equally spaced in mel (Kaldi's: linear in mel, no area normalisation).
 
     Args:
         num_mels: Number of filters.
 
     Returns:
-        (FFT_SAMPLES / 2 + 1, num_mels) float32.
+        (FFT_SAMPLES / 2 + 1, num_mels).
     """
-
-    def to_mel(hertz: Tensor) -> Tensor:
-        return 1127.0 * torch.log1p(hertz / 700.0)
-
-    hertz = torch.linspace(0, SAMPLE_RATE / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64)
-    ends = to_mel(torch.tensor([LOWEST_HERTZ, SAMPLE_RATE / 2], dtype=torch.float64))
-    edges = torch.linspace(float(ends[0]), float(ends[1]), num_mels + 2, dtype=torch.float64)
-    mel = to_mel(hertz)[:, None]  # (F, 1)
+    hertz = np.linspace(0, SAMPLE_RATE / 2, FFT_SAMPLES // 2 + 1)
+    mel = 1127.0 * np.log1p(hertz / 700.0)[:, None]  # (F, 1)
+    lowest = 1127.0 * np.log1p(LOWEST_HERTZ / 700.0)
+    edges = np.linspace(lowest, mel[-1, 0], num_mels + 2)
     rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])  # (F, num_mels)
     falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp(min=0.0).float()
+    return np.asarray(np.maximum(np.minimum(rising, falling), 0.0), dtype=np.float32)
 
 
-def compute_window() -> Tensor:
-    """Kaldi's Povey window, (WINDOW_SAMPLES,) float32: a Hann window that goes to zero less
-    steeply.
-    """
-    phase = torch.arange(WINDOW_SAMPLES, dtype=torch.float64) * (2 * math.pi)
-    return (0.5 - 0.5 * torch.cos(phase / (WINDOW_SAMPLES - 1))).pow(0.85).float()
+def compute_window() -> NDArray[np.float32]:
+    """Kaldi's Povey window, (WINDOW_SAMPLES,): a Hann window that goes to zero less steeply."""
+    phase = np.arange(WINDOW_SAMPLES) * (2 * math.pi / (WINDOW_SAMPLES - 1))
+    window = (0.5 - 0.5 * np.cos(phase)).clip(min=0.0) ** 0.85
+    return np.asarray(window, dtype=np.float32)
 
 
 class FbankFeatureExtractor(FrontEnd):
@@ -77,9 +74,11 @@ class FbankFeatureExtractor(FrontEnd):
         self.stack = stack
         self.normalize = normalize
         self.output_dim = num_mels * stack
-        # Constants of the code, not of a trained model: they stay out of its files.
-        self.register_buffer("window", compute_window(), persistent=False)
-        self.register_buffer("mel_filters", compute_mel_filters(num_mels), persistent=False)
+        # Constants of the code, not of a trained model: they stay out of its files, and come from
+        # numpy so that they are real also in a model that is built without memory for weights.
+        window, filters = compute_window(), compute_mel_filters(num_mels)
+        self.register_buffer("window", torch.from_numpy(window), persistent=False)
+        self.register_buffer("mel_filters", torch.from_numpy(filters), persistent=False)
 
     def num_frames(self, num_samples: int) -> int:
         """See `FrontEnd.num_frames`."""
@@ -88,6 +87,7 @@ class FbankFeatureExtractor(FrontEnd):
     @torch.no_grad()
     def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """See `FrontEnd.forward`; always float32."""
+        self.check_samples(waveform.size(1))
         lengths = compute_conv_lengths(lengths, WINDOW_SAMPLES, HOP_SAMPLES)
         lengths = torch.div(lengths, self.stack, rounding_mode="floor")
         num_frames = self.num_frames(waveform.size(1))

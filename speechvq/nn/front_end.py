@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from speechvq.errors import DataError
+
 
 class FrontEnd(nn.Module, ABC):
     """Base of the front ends.
@@ -38,3 +40,18 @@ class FrontEnd(nn.Module, ABC):
         Returns:
             Its frames, 0 when it is too short for one.
         """
+
+    def check_samples(self, num_samples: int) -> None:
+        """Refuses a batch that gives no frame at all.
+
+        Args:
+            num_samples: S, samples of the longest utterance.
+
+        Raises:
+            DataError: It is too short.
+        """
+        if self.num_frames(num_samples) < 1:
+            raise DataError(
+                f"The longest utterance of a batch has {num_samples} samples, too few for one "
+                "frame; leave out utterances of less than 0.1 s."
+            )

@@ -200,7 +200,7 @@ class Page:
             language: BCP 47 tag of the words.
         """
         words = [
-            {"kind": find_edit_kind(ref, hyp), "reference": ref or "", "hypothesis": hyp or ""}
+            {"kind": find_edit_kind(ref, hyp), "reference": ref or "–", "hypothesis": hyp or "–"}
             for ref, hyp in pairs
         ]
         self._add("alignment", words=words, language=language)

@@ -40,11 +40,12 @@ def test_evaluations_are_compared_with_the_first(run_evaluation):
     text = table.to_text()
     assert "100.0 %" in text
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert rows[0]["WER difference"] is None
-    assert rows[1]["WER difference"].value > 0
-    assert rows[1]["WER difference"].tone == "bad"
-    assert rows[2]["WER difference"].value == 0
-    assert table.to_page().render().count("<tr>") == 4
+    assert [row["rate"] for row in rows[:4]] == ["WER", "WER", "WER", "CER"]
+    assert rows[0]["difference"] is None
+    assert rows[1]["difference"].value > 0
+    assert rows[1]["difference"].tone == "bad"
+    assert rows[2]["difference"].value == 0
+    assert table.to_page().render().count("<tr>") == 1 + 3 * 3
 
 
 def test_order_of_rows_does_not_matter(run_evaluation):
@@ -53,7 +54,7 @@ def test_order_of_rows_does_not_matter(run_evaluation):
     lines = (two / "hypotheses.tsv").read_text(encoding="utf-8").splitlines()
     (two / "hypotheses.tsv").write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n", "utf-8")
     table = compare_results([one, two])
-    assert table.rows[1][table.columns.index("WER difference")].value == 0
+    assert table.rows[1][table.columns.index("difference")].value == 0
 
 
 def test_other_test_sets_are_refused(run_evaluation):

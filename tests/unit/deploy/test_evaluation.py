@@ -106,6 +106,23 @@ def test_blank_collapse_is_told_with_advice(configure, monkeypatch):
     assert "all frames blank" in evaluation.list_warnings()[0]
 
 
+def test_examples_are_apart_and_say_something(configure, monkeypatch):
+    answers = iter(["", "नमस्ते दुनिया", "", "x", "कल मिलेंगे", *[""] * 9])
+    monkeypatch.setattr(
+        Recognizer, "recognize", lambda self, waves, language: [next(answers) for _ in waves]
+    )
+    # One utterance a batch: the answers come in the corpus's order.
+    config = configure(language=["hin_Deva"], batch_seconds=0.01)
+    evaluation = score_recognizer(config)
+    worst, best = evaluation.choose_examples(2)
+    assert len(worst) == len(best) == 2
+    assert not set(worst) & set(best)
+    rates = evaluation.scores.words.errors / evaluation.scores.words.reference_lengths
+    assert max(rates[best]) <= min(rates[worst])
+    assert evaluation.results[worst[0]].hypothesis == "x"
+    assert [len(rows) for rows in evaluation.choose_examples(0)] == [0, 0]
+
+
 def test_same_configuration_may_run_again_another_may_not(configure):
     evaluate(configure())
     before = read_metrics(configure())

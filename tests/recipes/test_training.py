@@ -1,0 +1,155 @@
+"""Pretraining and finetuning as users start them, chained, on tones."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fairseq2")
+
+from speechvq.models.directory import load_ctc_model, load_pretrain_model
+from speechvq.training.metrics import read_metrics
+from tests.support.corpora import TINY_MODEL, write_tone_corpus
+from tests.support.runs import hash_weights, run_recipe, start_recipe
+
+SCHEDULE = (
+    "log_every=5", "validate_every=10", "checkpoint_every=10", "batch.batch_seconds=20",
+    "batch.max_seconds=10", "tensorboard=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tone_corpus(tmp_path_factory.mktemp("corpus") / "tones")
+
+
+@pytest.fixture(scope="module")
+def pretrained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "pretrain"
+    arguments = [f"corpus={corpus}", f"output={output}", "steps=20", *SCHEDULE, *TINY_MODEL]
+    result = run_recipe("pretrain", arguments)
+    assert result.returncode == 0, result.stderr
+    assert "step 20/20" in result.stderr
+    return output
+
+
+def test_pretraining_leaves_model_metrics_and_report(pretrained: Path) -> None:
+    model = load_pretrain_model(pretrained / "model")
+    assert model.config.quantizer.codebook_size == 16
+    lines = read_metrics(pretrained / "metrics.jsonl")
+    assert [(line["step"], line["split"]) for line in lines] == [
+        (5, "train"), (10, "train"), (10, "dev"), (15, "train"), (20, "train"), (20, "dev"),
+    ]  # fmt: skip
+    for line in lines:
+        assert 0 <= line["accuracy"] <= 1
+        assert 0 <= line["equal_share"] <= 1
+        assert all(1 <= value <= 16 for value in line["perplexity"])
+        assert set(line["languages"]) <= {"hin_Deva", "tam_Taml"}
+    assert lines[-2]["audio_hours"] > lines[0]["audio_hours"] > 0
+    summary = json.loads((pretrained / "summary.json").read_text())
+    assert summary["steps"] == 20
+    page = (pretrained / "report.html").read_text()
+    assert "<svg" in page
+    assert "hin_Deva" in page
+
+
+def test_logs_do_not_hold_the_environment(pretrained: Path) -> None:
+    logs = "".join(path.read_text() for path in (pretrained / "engine" / "logs").glob("*.log"))
+    assert "OMP_NUM_THREADS" not in logs
+
+
+def test_finished_run_is_not_trained_again(pretrained: Path, corpus: Path) -> None:
+    before = hash_weights(pretrained)
+    arguments = [f"corpus={corpus}", f"output={pretrained}", "steps=20", *SCHEDULE, *TINY_MODEL]
+    result = run_recipe("pretrain", arguments)
+    assert result.returncode == 0, result.stderr
+    assert "step 5/20" not in result.stderr
+    assert hash_weights(pretrained) == before
+
+
+def test_other_configuration_in_the_same_directory_is_refused(
+    pretrained: Path, corpus: Path
+) -> None:
+    arguments = [f"corpus={corpus}", f"output={pretrained}", "steps=20", *SCHEDULE, *TINY_MODEL]
+    result = run_recipe("pretrain", [*arguments, "seed=2"])
+    assert result.returncode == 2
+    assert "`seed` is 2, but the run in" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def finetuned(
+    pretrained: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    output = tmp_path_factory.mktemp("runs") / "finetune"
+    arguments = [
+        f"corpus={corpus}", f"model={pretrained / 'model'}", f"output={output}",
+        "language=hin_Deva", "steps=20", "freeze_steps=5", *SCHEDULE,
+    ]  # fmt: skip
+    result = run_recipe("finetune", arguments)
+    assert result.returncode == 0, result.stderr
+    return output
+
+
+def test_finetuning_leaves_the_best_recogniser(finetuned: Path) -> None:
+    model = load_ctc_model(finetuned / "model")
+    assert list(model.heads) == ["hin_Deva"]
+    best = json.loads((finetuned / "best.json").read_text())
+    dev = [line for line in read_metrics(finetuned / "metrics.jsonl") if line["split"] == "dev"]
+    assert best["cer"] == pytest.approx(min(line["cer"] for line in dev), abs=1e-4)
+
+
+def test_recogniser_learns_tones_from_scratch(corpus: Path, tmp_path: Path) -> None:
+    arguments = [
+        f"corpus={corpus}", "model=null", f"output={tmp_path / 'run'}", "language=hin_Deva",
+        "steps=250", "log_every=50", "validate_every=50", "checkpoint_every=250",
+        "optimizer.lr=4e-3", "mask_prob=0", "channel_mask_prob=0", "speeds=1.0", "dropout=0",
+        "batch.batch_seconds=20", "batch.max_seconds=10", "precision=fp32", "tensorboard=false",
+        *TINY_MODEL,
+    ]  # fmt: skip
+    result = run_recipe("finetune", arguments)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["cer"] < 0.2
+
+
+def test_language_without_text_is_refused_with_what_there_is(corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    result = run_recipe(
+        "finetune", [f"corpus={corpus}", f"output={output}", "language=ben_Beng", *TINY_MODEL]
+    )
+    assert result.returncode == 2
+    assert "ben_Beng" in result.stderr
+    assert "hin_Deva (train)" in result.stderr
+    assert not output.exists()
+
+
+def test_plan_writes_nothing(corpus: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    result = run_recipe(
+        "pretrain", [f"corpus={corpus}", f"output={output}", "plan=true", "steps=40", *TINY_MODEL]
+    )
+    assert result.returncode == 0, result.stderr
+    assert "48 utterances" in result.stdout
+    assert not output.exists()
+
+
+def test_sigterm_saves_and_leaves_with_143_and_the_run_goes_on(
+    corpus: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    arguments = [f"corpus={corpus}", f"output={output}", "steps=100000", *SCHEDULE, *TINY_MODEL]
+    process = start_recipe("pretrain", arguments)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step "):
+            break
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 143, rest
+    assert time.monotonic() - start < 60
+    assert "The same command goes on from there" in rest
+    load_pretrain_model(output / "model")

@@ -1,0 +1,1 @@
+"""Helps of the tests: synthetic corpora."""

@@ -1,0 +1,127 @@
+"""Composition and checks of configurations, and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from speechvq.config.application import load_config
+from speechvq.errors import ConfigError
+from speechvq.models.config import Features
+from speechvq.models.presets import PRESETS
+from speechvq.training.config import FinetuneConfig, PretrainConfig, Schedule
+
+NEEDED = ["corpus=/c", "output=/o"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes_and_validates(preset: str) -> None:
+    config = load_config(PretrainConfig, "pretrain", [*NEEDED, f"preset={preset}"])
+    assert config.architecture.features is config.features
+    finetune = load_config(
+        FinetuneConfig, "finetune", [*NEEDED, "language=hin_Deva", f"preset={preset}"]
+    )
+    assert finetune.optimizer.schedule is Schedule.tri_stage
+
+
+def test_large_carries_the_published_values() -> None:
+    config = load_config(PretrainConfig, "pretrain", [*NEEDED, "preset=large"])
+    encoder = config.architecture.encoder
+    assert (encoder.num_layers, encoder.model_dim, encoder.num_heads) == (24, 1024, 16)
+    assert config.architecture.quantizer.codebook_size == 320
+    assert config.features is Features.waveform
+
+
+def test_command_line_wins_over_preset() -> None:
+    config = load_config(
+        PretrainConfig,
+        "pretrain",
+        [*NEEDED, "features=waveform", "architecture.encoder.num_layers=3", "steps=7"],
+    )
+    assert config.architecture.features is Features.waveform
+    assert config.architecture.encoder.num_layers == 3
+    assert config.steps == 7
+
+
+def test_texts_need_no_quotes_of_hydra() -> None:
+    config = load_config(
+        PretrainConfig, "pretrain", ["corpus=/my data/a=b", "output=/o (1)", "where=source=radio"]
+    )
+    assert config.corpus == ["/my data/a=b"]
+    assert config.output == "/o (1)"
+    assert config.where == "source=radio"
+    config = load_config(PretrainConfig, "pretrain", ["corpus=/a,/b", "output=/o"])
+    assert config.corpus == ["/a", "/b"]
+
+
+def test_every_problem_is_in_one_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(
+            PretrainConfig,
+            "pretrain",
+            ["corpu=/c", "steps=many", "optimizer.lr=-1", "architecture.encoder.num_heads=7"],
+        )
+    message = str(caught.value)
+    assert "Did you mean `corpus`?" in message
+    assert "steps=many" in message
+    assert "`optimizer.lr` must be positive, but is -1" in message
+    assert "num_heads" in message
+    assert "`output` is required" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "log_every=7",
+        "batch.batch_seconds=1",
+        "batch.min_seconds=99",
+        "optimizer.warmup_share=1.5",
+        "architecture.mask_prob=1.5",
+        "architecture.quantizer.code_dim=255",
+        "optimizer.schedule=tri_stage",
+        "precision=fp16",
+        "steps=0",
+        "batch.num_workers=0",
+    ],
+)
+def test_impossible_values_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.split("=")[0].rsplit(".", maxsplit=1)[-1]):
+        load_config(PretrainConfig, "pretrain", [*NEEDED, override])
+
+
+def run_recipe(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=checkout, capture_output=True, text=True, check=False
+    )
+
+
+def test_bad_configuration_exits_2_and_writes_nothing(checkout: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    result = run_recipe(checkout, "recipes.pretrain", f"output={output}", "stepz=3")
+    assert result.returncode == 2
+    assert "`stepz` is not a key of this run. Did you mean `steps`?" in result.stderr
+    assert "`corpus` is required" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_configuration_is_printed_without_torch(checkout: Path, verb: str) -> None:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{verb}', '--cfg', 'job']\n"
+        f"try: runpy.run_module('recipes.{verb}', run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "num_layers: 6" in result.stdout
+    # Under a second on a quiet machine (docs/results.md); the bound leaves room for a busy one.
+    assert time.perf_counter() - start < 5

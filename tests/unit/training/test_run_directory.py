@@ -1,0 +1,73 @@
+"""Which directories a run takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speechvq.errors import ConfigError
+from speechvq.training.config import PretrainConfig, Resume
+from speechvq.training.run_directory import RunDirectory
+
+
+def create_config(output: Path, **changes: object) -> PretrainConfig:
+    return PretrainConfig(output=str(output), corpus=["c"], **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Path:
+    RunDirectory(create_config(tmp_path / "run"), "pretrain").write_config()
+    return tmp_path / "run"
+
+
+def test_same_configuration_goes_on(started: Path) -> None:
+    RunDirectory(create_config(started), "pretrain").check()
+
+
+def test_keys_without_influence_may_differ(started: Path) -> None:
+    RunDirectory(create_config(started, num_threads=7, tensorboard=False), "pretrain").check()
+
+
+def test_other_configuration_is_refused_with_all_keys(started: Path) -> None:
+    config = create_config(started, seed=9, steps=5)
+    config.optimizer.lr = 0.5
+    with pytest.raises(ConfigError) as caught:
+        RunDirectory(config, "pretrain").check()
+    message = str(caught.value)
+    assert all(f"`{key}`" in message for key in ("seed", "steps", "optimizer.lr"))
+    assert caught.value.exit_code == 2
+
+
+def test_extend_allows_more_steps_only(started: Path) -> None:
+    RunDirectory(create_config(started, steps=5000, resume=Resume.extend), "pretrain").check()
+    with pytest.raises(ConfigError, match="seed"):
+        RunDirectory(create_config(started, seed=2, resume=Resume.extend), "pretrain").check()
+
+
+def test_other_verb_is_refused(started: Path) -> None:
+    with pytest.raises(ConfigError, match="verb"):
+        RunDirectory(create_config(started), "finetune").check()
+
+
+def test_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="holds other files"):
+        RunDirectory(create_config(tmp_path), "pretrain").check()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_saved_configuration_is_complete_json(started: Path) -> None:
+    saved = json.loads((started / "config.json").read_text())
+    assert saved["verb"] == "pretrain"
+    assert saved["precision"] == "bf16"
+    assert saved["architecture"]["encoder"]["num_layers"] == 6
+
+
+def test_last_complete_checkpoint_is_found(started: Path) -> None:
+    directory = RunDirectory(create_config(started), "pretrain")
+    assert directory.find_last_checkpoint() == 0
+    for name in ("step_10", "step_20", "step_30.tmp"):
+        (started / "engine" / "checkpoints" / name / "trainer").mkdir(parents=True)
+    assert directory.find_last_checkpoint() == 20
