@@ -1,6 +1,6 @@
 """CTC finetuning of one language, from a pretrained model or from scratch.
 
-    python -m recipes.finetune corpus=DIR model=DIR language=hin_Deva output=DIR
+python -m recipes.finetune corpus=DIR model=DIR language=hin_Deva output=DIR
 """
 
 from __future__ import annotations

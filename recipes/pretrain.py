@@ -1,6 +1,6 @@
 """Contrastive pretraining on untranscribed speech.
 
-    python -m recipes.pretrain corpus=DIR output=DIR preset=tiny
+python -m recipes.pretrain corpus=DIR output=DIR preset=tiny
 """
 
 from __future__ import annotations

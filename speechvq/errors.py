@@ -1,7 +1,8 @@
 """Errors that a user sees.
 
-Every exception that speechvq raises on purpose derives from `SpeechvqError`. Entry points print its message, without a traceback, and leave with
-its `exit_code`: 2 for a bad configuration or input (nothing was written), 3 for training that diverged or collapsed, 4 for a full disk, 130/143 for a
+Every exception that speechvq raises on purpose derives from `SpeechvqError`. Entry points print its
+message, without a traceback, and leave with its `exit_code`: 2 for a bad configuration or input
+(nothing was written), 3 for training that diverged or collapsed, 4 for a full disk, 130/143 for a
 run interrupted by a signal. Anything else that escapes is a defect of ours and keeps its traceback.
 """
 
@@ -20,7 +21,8 @@ class ConfigError(SpeechvqError):
     """The configuration of a run cannot work; lists every problem at once.
 
     Args:
-        problems: One sentence a problem: the key that the user typed, the rule, the value, the remedy.
+        problems: One sentence a problem: the key that the user typed, the rule, the value, the
+            remedy.
     """
 
     exit_code = 2

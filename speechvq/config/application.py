@@ -1,9 +1,10 @@
-"""Starts a recipe: composes its configuration, checks all of it before anything is written, runs it, and turns errors into exit codes.
+"""Starts a recipe: composes its configuration, checks it, runs it, turns errors into exit codes.
 
     def main() -> None:
         launch(run, PretrainConfig, "pretrain")
 
-Hydra does the composing, sweeps and launchers; the check comes first and names every problem in one message (DESIGN.md D2, D12).
+Hydra does the composing, sweeps and launchers; the check comes first, before anything is written,
+and names every problem in one message (DESIGN.md D2, D12).
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ def load_config(schema: type[ConfigT], name: str, overrides: Iterable[str] = ())
 
 
 def _check(name: str, schema: type[Any], arguments: list[str]) -> None:
-    """Check the command line's configuration; sweeps are checked value by value as Hydra runs them."""
+    """Check the command line's configuration.
+
+    Sweeps are checked value by value as Hydra runs them.
+    """
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     if _MULTIRUN_FLAGS & set(arguments):
         return
@@ -104,7 +108,7 @@ def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> 
         problems = [
             problem
             for override in overrides
-            if (problem := _find_problem(lambda o=override: compose(name, [o]), override, schema))
+            if (problem := _find_problem(compose, name, override, schema))
         ]
         if not problems:
             try:
@@ -113,7 +117,7 @@ def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> 
                 problems = [_clean_message(error)]
         if problems:
             # Values that are right on their own are still checked, so that one message has it all.
-            rest = [o for o in overrides if not _find_problem(lambda o=o: compose(name, [o]), o, schema)]
+            rest = [o for o in overrides if not _find_problem(compose, name, o, schema)]
             problems += _validate_if_possible(compose, name, rest, schema)
             raise ConfigError(problems)
     return _to_object(config, schema)
@@ -134,7 +138,8 @@ def _validate_if_possible(
 def _to_object(config: Any, schema: type[ConfigT]) -> ConfigT:
     """Turn a DictConfig into the dataclass and validate it.
 
-    Keys that are required and were not given keep the mark `???`, so that `validate` can name all of them at once.
+    Keys that are required and were not given keep the mark `???`, so that `validate` can name all
+    of them at once.
     """
     from omegaconf import OmegaConf
 
@@ -156,10 +161,12 @@ def _to_object(config: Any, schema: type[ConfigT]) -> ConfigT:
     return value
 
 
-def _find_problem(compose: Callable[[], Any], override: str, schema: type[Any]) -> str | None:
+def _find_problem(
+    compose: Callable[..., Any], name: str, override: str, schema: type[Any]
+) -> str | None:
     """Return what is wrong with one override, or None."""
     try:
-        compose()
+        compose(name, [override])
     except Exception as error:
         return _explain(error, override, schema)
     return None
@@ -172,7 +179,11 @@ def _explain(error: Exception, override: str, schema: type[Any]) -> str:
     if "Could not override" in message or "Could not append" in message or "not in" in message:
         known = sorted(_list_keys(schema))
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(k for k in known if '.' not in k)}."
+        hint = (
+            f" Did you mean `{close[0]}`?"
+            if close
+            else f" Known keys: {', '.join(k for k in known if '.' not in k)}."
+        )
         return f"`{key}` is not a key of this run.{hint}"
     return f"`{override}`: {message}"
 
@@ -198,7 +209,10 @@ def _list_keys(schema: type[Any], prefix: str = "") -> Iterable[str]:
 
 
 def _wrap_lists(schema: type[Any], overrides: list[str]) -> list[str]:
-    """Let `corpus=DIR` stand for `corpus=[DIR]`, and quote texts such as `where=source=radio` for Hydra's grammar."""
+    """Bring overrides into Hydra's grammar.
+
+    `corpus=DIR` stands for `corpus=[DIR]`; texts such as `where=source=radio` are quoted.
+    """
     from typing import get_args, get_origin, get_type_hints
 
     hints = get_type_hints(schema)
@@ -237,7 +251,12 @@ def _exit_on_error(action: Callable[[], object]) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _leave(NoSpaceError(f"The disk is full ({error.filename or error}); free some space and run the same command again."))
+        _leave(
+            NoSpaceError(
+                f"The disk is full ({error.filename or error}); free some space and run the same "
+                "command again."
+            )
+        )
 
 
 def _leave(error: SpeechvqError) -> None:

@@ -1,6 +1,7 @@
 """Registers the run schemas and presets with Hydra's ConfigStore.
 
-The dataclasses stand beside what they configure; `conf/*.yaml` composes them and holds named differences.
+The dataclasses stand beside what they configure; `conf/*.yaml` composes them and holds named
+differences.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The index of a corpus: where each utterance lies and how long it is, without its audio.
 
-Stands between the corpus on disk (`data.corpus`) and the order of an epoch (`data.order`). It reads a few narrow columns of every Parquet file once;
-six million utterances take about 200 MB.
+Stands between the corpus on disk (`data.corpus`) and the order of an epoch (`data.order`). It reads
+a few narrow columns of every Parquet file once; six million utterances take about 200 MB.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.corpus import list_partitions, parse_where
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.errors import DataError
 
 

@@ -1,12 +1,17 @@
 """The order of an epoch: which utterances make which batch (DESIGN.md D5).
 
-1. Languages get a share of the epoch by temperature: p ∝ hours^alpha (IndicWav2Vec; XLS-R, section 3.1).
-2. Each language walks its row groups in a random order, as many passes as its share needs: `(language, pass, row group)`.
-3. The row groups of all languages are shuffled together and taken in windows, so that reading stays local and memory bounded.
-4. Within a window utterances are shuffled, put into length classes, and cut into batches of at most `batch_samples`, padding included; the batches
-   are shuffled. Ties in length are broken at random, so that batches mix languages.
+1. Languages get a share of the epoch by temperature: p ∝ hours^alpha (IndicWav2Vec; XLS-R,
+   section 3.1).
+2. Each language walks its row groups in a random order, as many passes as its share needs:
+   `(language, pass, row group)`.
+3. The row groups of all languages are shuffled together and taken in windows, so that reading stays
+   local and memory bounded.
+4. Within a window utterances are shuffled, put into length classes, and cut into batches of at most
+   `batch_samples`, padding included; the batches are shuffled. Ties in length are broken at random,
+   so that batches mix languages.
 
-Everything is a function of (seed, epoch) and the index: the saved state of a run is one position in this order, whatever the number of ranks.
+Everything is a function of (seed, epoch) and the index: the saved state of a run is one position in
+this order, whatever the number of ranks.
 """
 
 from __future__ import annotations

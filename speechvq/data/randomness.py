@@ -1,7 +1,7 @@
 """Random numbers without memory: each draw is a function of what it is for (DESIGN.md D5).
 
-A crop, a mask, a sample order never depends on how many numbers were drawn before it, so workers, prefetching, a resumed run and another number of
-ranks change nothing.
+A crop, a mask, a sample order never depends on how many numbers were drawn before it, so workers,
+prefetching, a resumed run and another number of ranks change nothing.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class DemoPlan:
 
 
 _INTERVALS_FULL = ("log_every=10", "validate_every=100", "checkpoint_every=100")
-_INTERVALS_CI = ("log_every=4", "validate_every=12", "checkpoint_every=12")
+_INTERVALS_CI = ("log_every=4", "validate_every=8", "checkpoint_every=8")
 _SHORT_BATCHES = ("batch.batch_seconds=24", "batch.max_seconds=10")
 
 PLANS = {
@@ -105,20 +105,20 @@ PLANS = {
             *("eng_Latn", "spa_Latn", "deu_Latn", "tur_Latn"),
         ),
         finetuned=("hin_Deva", "spa_Latn"),
-        num_train=24,
-        num_train_finetuned=48,
-        num_dev=6,
-        num_test=12,
+        num_train=16,
+        num_train_finetuned=32,
+        num_dev=4,
+        num_test=8,
         num_voices=6,
-        pretrain=("preset=tiny", "features=fbank", "steps=12", *_SHORT_BATCHES, *_INTERVALS_CI),
-        finetune=("steps=12", "freeze_steps=4", *_SHORT_BATCHES, *_INTERVALS_CI),
+        pretrain=("preset=tiny", "features=fbank", "steps=8", *_SHORT_BATCHES, *_INTERVALS_CI),
+        finetune=("steps=8", "freeze_steps=4", *_SHORT_BATCHES, *_INTERVALS_CI),
         expected_seconds={
-            "synthesize": 8,
-            "prepare": 15,
-            "pretrain": 30,
-            "finetune": 15,
-            "evaluate": 10,
-            "codes": 8,
+            "synthesize": 3,
+            "prepare": 8,
+            "pretrain": 22,
+            "finetune": 24,
+            "evaluate": 8,
+            "codes": 10,
         },
     ),
 }

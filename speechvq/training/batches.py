@@ -1,11 +1,13 @@
-"""Batches: tensors that a training unit takes, and the loaders that make them from planned utterances.
+"""Batches: tensors that a training unit takes, and the loaders that make them.
 
-A loader maps a `PlannedBatch` to tensors as a pure function: crop, mask and distractors of an utterance are drawn from
-(seed, epoch, pass, utterance id), so workers and prefetching change nothing (DESIGN.md D5).
+A loader maps a `PlannedBatch` to tensors as a pure function: crop, mask and distractors of an
+utterance are drawn from (seed, epoch, pass, utterance id), so workers and prefetching change
+nothing (DESIGN.md D5).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -15,10 +17,10 @@ from fairseq2.device import SupportsDeviceTransfer
 from torch import Tensor
 from typing_extensions import override
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.index import CorpusIndex
 from speechvq.data.order import PlannedBatch
 from speechvq.data.randomness import create_generator
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.nn.masking import compute_span_mask, sample_distractors
 
@@ -218,14 +220,17 @@ class CTCLoader:
 
     def __call__(self, planned: PlannedBatch) -> CTCBatch:
         """Load one batch."""
-        waveforms, labels, texts, ids = [], [], [], []
+        waveforms: list[np.ndarray] = []
+        labels: list[list[int]] = []
+        texts: list[str] = []
+        ids: list[str] = []
         for position, number in zip(planned.utterances, planned.passes, strict=True):
             name = self.index.ids[position]
             text = self.texts[position]
-            targets = self.encode(text)
-            waveform = self.rows.read_waveform(int(position))
-            waveforms.append(self._change_speed(waveform, targets, planned.epoch, number, name))
-            labels.append(targets)
+            label = self.encode(text)
+            samples = self.rows.read_waveform(int(position))
+            waveforms.append(self._change_speed(samples, label, planned.epoch, number, name))
+            labels.append(label)
             texts.append(text)
             ids.append(name)
         waveform, lengths = collate_waveforms(waveforms)
@@ -298,6 +303,9 @@ class CTCLoader:
 
 
 def count_ctc_frames(targets: list[int]) -> int:
-    """Return the fewest frames to which CTC can align the labels: one each, and a blank between equal neighbours."""
-    repeats = sum(left == right for left, right in zip(targets, targets[1:], strict=False))
+    """Return the fewest frames to which CTC can align the labels.
+
+    It needs one for each label, and a blank between equal neighbours.
+    """
+    repeats = sum(left == right for left, right in itertools.pairwise(targets))
     return len(targets) + repeats

@@ -1,4 +1,7 @@
-"""What a training run can be told: torch-free dataclasses, composed by Hydra, mapped to fairseq2's by `training.engine`."""
+"""What a training run can be told.
+
+Torch-free dataclasses, composed by Hydra, mapped to fairseq2's by `training.engine`.
+"""
 
 from __future__ import annotations
 
@@ -197,14 +200,23 @@ class TrainConfig:
     """Say what the run would do and cost, and write nothing."""
 
     def validate(self) -> list[str]:
-        """Return one sentence per impossible value; brings `features` to where models look for it."""
+        """Return one sentence per impossible value.
+
+        Also brings `features` to where models look for it.
+        """
         self.architecture.features = self.features
         problems = [*self.optimizer.validate(), *self.batch.validate()]
         if self.output == MISSING_VALUE:
             problems.append("`output` is required: the directory of this run.")
         if not self.corpus:
             problems.append("`corpus` is required: a directory that `speechvq prepare` made.")
-        for name in ("steps", "log_every", "validate_every", "checkpoint_every", "keep_checkpoints"):
+        for name in (
+            "steps",
+            "log_every",
+            "validate_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
         if self.log_every >= 1:

@@ -1,20 +1,21 @@
-"""The bridge to fairseq2: our configuration becomes its sections, our job runs on its trainer (references: fairseq2 0.8.1, `Recipe`, `Trainer`).
+"""The bridge to fairseq2: our configuration becomes its sections, our job runs on its trainer.
 
-fairseq2 supplies process groups, DDP and FSDP2, mixed precision, the step loop, checkpoints and metric recorders. What it lacks is put in here: a
-finite guard, an end on SIGTERM, metrics in one file, and logs without the environment's secrets.
+fairseq2 supplies process groups, DDP and FSDP2, mixed precision, the step loop, checkpoints and
+metric recorders. What it lacks is put in here: a finite guard, an end on SIGTERM, metrics in one
+file, and logs without the environment's secrets. References: fairseq2 0.8.1, `Recipe`, `Trainer`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
-import fairseq2.recipe  # isort: split
+import fairseq2.recipe  # noqa: F401  # isort: split
 import torch
 from fairseq2.composition import register_model_family
 from fairseq2.datasets import DataReader
@@ -50,7 +51,7 @@ from fairseq2.recipe.config import (
 from fairseq2.recipe.run import run
 from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
-from fairseq2.trainer import Trainer, TrainStepHookArgs, TrainUnit
+from fairseq2.trainer import Trainer, TrainStepHook, TrainStepHookArgs, TrainUnit
 from torch.nn import Module
 from typing_extensions import override
 
@@ -62,7 +63,10 @@ FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
 
 NO_DECAY = r"(.*bias$)|(.*norm.*)|(.*mask_embedding.*)|(.*weight_g$)|(.*original0$)"
-"""Parameters without weight decay: biases, norms, the mask embedding, gains of weight-normed convolutions."""
+"""Parameters without weight decay.
+
+Biases, norms, the mask embedding, and gains of weight-normed convolutions.
+"""
 
 
 @dataclass
@@ -249,7 +253,10 @@ class EngineRecipe(Recipe):
             supports_meta=False,
             fsdp_applier=_apply_fsdp,
         )
-        container.collection.register_instance(MetricRecorder, self._recorder)
+        container.collection.register(
+            MetricRecorder,  # type: ignore[type-abstract]
+            lambda resolver: self._recorder,
+        )
 
     @override
     def create_task(self, context: RecipeContext) -> Task:
@@ -279,7 +286,7 @@ class EngineRecipe(Recipe):
 
     def _create_save_hook(
         self, model: Module, data_parallel_model: Module, trainer: Trainer, gangs: Gangs
-    ) -> Callable[[TrainStepHookArgs], None]:
+    ) -> TrainStepHook:
         facade = get_data_parallel_facade(data_parallel_model)
 
         def save_if_last(args: TrainStepHookArgs) -> None:
@@ -340,7 +347,7 @@ def _set_log_level(level: int) -> None:
 
 
 def _close_log_files() -> None:
-    """Close the log files of this run, so that a next one in this process does not write to them."""
+    """Close this run's log files, so that a next one in this process does not write to them."""
     logger = logging.getLogger("fairseq2")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)

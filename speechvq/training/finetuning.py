@@ -1,4 +1,7 @@
-"""CTC finetuning of a run: transcribed speech of one language in, recogniser and report out (wav2vec 2.0, section 3.3)."""
+"""CTC finetuning of a run: transcribed speech of one language in, recogniser and report out.
+
+Source: wav2vec 2.0, section 3.3.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,13 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.index import CorpusIndex
 from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import save_model
-from speechvq.models.vocabulary import Vocabulary
 from speechvq.training.batches import CTCAugmentation, CTCLoader
 from speechvq.training.config import FinetuneConfig
 from speechvq.training.engine import Parts, Ranks, get_rank, run_job
@@ -72,7 +74,7 @@ class FinetuneJob:
         return False
 
     def create_model(self) -> Module:
-        """Create the recogniser, on a pretrained encoder or from random weights of the run's seed."""
+        """Create the recogniser, on a pretrained encoder or from weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
             return create_recognizer_model(self._config, self._data.vocabulary)
@@ -151,7 +153,10 @@ class FinetuneJob:
         )
 
     def _set_frozen(self, model: CTCModel, is_frozen: bool) -> None:
-        """Freeze the encoder; the front end of a pretrained model never learns (wav2vec 2.0, 4.3)."""
+        """Freeze or thaw the encoder.
+
+        The front end of a pretrained model never learns (wav2vec 2.0, 4.3).
+        """
         model.encoder.requires_grad_(not is_frozen)
         if self._config.model is not None:
             model.encoder.front_end.requires_grad_(False)

@@ -1,6 +1,7 @@
 """Guards of a run: non-finite updates, and signals that ask it to stop.
 
-fairseq2 0.8.1 checks neither: in bf16 and fp32 a NaN reaches every weight, and a requested stop is ignored while a number of steps is set.
+fairseq2 0.8.1 checks neither: in bf16 and fp32 a NaN reaches every weight, and a requested stop is
+ignored while a number of steps is set.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class FiniteGuard:
             raise TrainingDivergedError(
                 f"{self._num_in_a_row} updates in a row had a loss or gradient that is not finite "
                 f"({self._describe()}). The weights are those before the first of them. Lower "
-                "`optimizer.lr`, raise `optimizer.warmup_share`, or use `precision=fp32`; a damaged "
-                "utterance shows as the same ids in each of the steps."
+                "`optimizer.lr`, raise `optimizer.warmup_share`, or use `precision=fp32`; a "
+                "damaged utterance shows as the same ids in each of the steps."
             )
 
     def _are_finite(self, parameters: list[torch.nn.Parameter]) -> bool:
@@ -78,7 +79,10 @@ def _to_local(gradient: torch.Tensor | None) -> torch.Tensor:
 
 
 class Stoppable(Protocol):
-    """What `StopRequest` needs of fairseq2's trainer, which has no public way to end a run early and cleanly."""
+    """What `StopRequest` needs of fairseq2's trainer.
+
+    The trainer has no public way to end a run early and cleanly.
+    """
 
     _max_num_steps: int | None
 

@@ -1,7 +1,8 @@
 """Numbers of a run: sums over all ranks, what is computed from them, and where they go.
 
-`metrics.jsonl` holds one JSON object a line: `step`, `split` ("train" or "dev"), `loss`, … and `languages`, an object per language. After a resume,
-lines past the restored step are dropped, so that no step occurs twice.
+`metrics.jsonl` holds one JSON object a line: `step`, `split` ("train" or "dev"), `loss`, … and
+`languages`, an object per language. After a resume, lines past the restored step are dropped, so
+that no step occurs twice.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torcheval.metrics import Metric
-from typing_extensions import Self, override
+from typing_extensions import override
 
 LANGUAGE_PREFIX = "language/"
 """Metric names of a language start with this, then the code, a slash, and the name."""
@@ -28,6 +29,8 @@ class TensorSum(Metric[Tensor]):
     Args:
         shape: Shape of what is summed.
     """
+
+    total: Tensor
 
     def __init__(self, shape: tuple[int, ...], device: torch.device | None = None) -> None:
         super().__init__(device=device)

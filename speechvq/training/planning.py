@@ -1,4 +1,7 @@
-"""What a run would do and cost, measured on one real update where it can be, before anything is written (DESIGN.md D11)."""
+"""What a run would do and cost, said before anything is written (DESIGN.md D11).
+
+Measured on one real update where it can be.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.index import CorpusIndex
-from speechvq.data.order import OrderConfig, plan_epoch
+from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.models.build import create_pretrain_model
 from speechvq.training.batches import CTCBatch, CTCLoader, PretrainBatch, PretrainLoader
@@ -112,7 +115,9 @@ def _print_plan(
     epochs = config.steps * per_step / len(epoch)
     checkpoint = num_parameters * 4 * (1 + ADAM_STATES)
     rows = {
-        "training audio": f"{train.hours:.2f} h, {len(train)} utterances, {len(train.languages)} languages",
+        "training audio": (
+            f"{train.hours:.2f} h, {len(train)} utterances, {len(train.languages)} languages"
+        ),
         "validation audio": f"{dev.hours:.2f} h, {len(dev)} utterances",
         "parameters": f"{num_parameters:,}",
         "updates": f"{config.steps:,}, {per_step} batches each",
@@ -133,10 +138,13 @@ def _time_update(
     model: Module,
     loader: Callable[..., PretrainBatch | CTCBatch],
     compute_loss: Callable[..., Tensor],
-    epoch: list,
+    epoch: list[PlannedBatch],
     precision: Precision,
 ) -> tuple[float, int]:
-    """Return the seconds of a forward and backward pass (median of three after a warm-up) and the peak memory."""
+    """Return the seconds of a forward and backward pass, and the peak memory in bytes.
+
+    The seconds are the median of three after a warm-up.
+    """
     import resource
 
     times = []

@@ -1,4 +1,7 @@
-"""Training values that go with each size: torch-free, registered as the Hydra group `preset` together with the architecture."""
+"""Training values that go with each size.
+
+Torch-free; registered as the Hydra group `preset` together with the architecture.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
         "optimizer": {"lr": 1e-3, "warmup_share": 0.08},
         "batch": {"batch_seconds": 320.0, "max_seconds": 15.6},
     },
-    # wav2vec 2.0, section 4.2, as fairseq's configuration has it: 64 GPUs × 87.5 s = 1.6 h a batch. Here one rank takes 87.5 s:
-    # set `batch.num_accumulate` so that ranks × num_accumulate = 64.
+    # wav2vec 2.0, section 4.2, as fairseq's configuration has it: 64 GPUs × 87.5 s = 1.6 h a batch.
+    # Here one rank takes 87.5 s: set `batch.num_accumulate` so that ranks × num_accumulate = 64.
     "base": {
         "steps": 400_000,
         "precision": "bf16",

@@ -1,4 +1,7 @@
-"""Contrastive pretraining of a run: corpus and configuration in, model directory and report out (wav2vec 2.0, section 3)."""
+"""Contrastive pretraining of a run: corpus and configuration in, model directory and report out.
+
+Source: wav2vec 2.0, section 3.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.index import CorpusIndex, load_index
 from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError, DataError
 from speechvq.models.build import create_pretrain_model
@@ -82,9 +85,7 @@ class PretrainJob:
         directory: Its files.
     """
 
-    def __init__(
-        self, config: PretrainConfig, data: PretrainData, directory: RunDirectory
-    ) -> None:
+    def __init__(self, config: PretrainConfig, data: PretrainData, directory: RunDirectory) -> None:
         self._config = config
         self._data = data
         self._directory = directory
@@ -253,7 +254,7 @@ def _check_init(init: str | None, architecture: PretrainModelConfig) -> None:
     if to_plain(asdict(found)) != to_plain(asdict(architecture)):
         raise ConfigError(
             [
-                f"`architecture` must be that of the model in `init` ({init}), but differs; use the "
-                "same `preset` and `features`."
+                f"`architecture` must be that of the model in `init` ({init}), but differs; use "
+                "the same `preset` and `features`."
             ]
         )

@@ -1,17 +1,18 @@
 """The stream of batches that a rank sees: our order, fairseq2's native pipeline.
 
-Batches of all epochs form one endless sequence; in each step rank r of W takes every W-th of the next W × A batches. Loading runs in fairseq2's
-pipeline (`map`, `prefetch`). The saved state is the position in the sequence: three integers.
+Batches of all epochs form one endless sequence; in each step rank r of W takes every W-th of the
+next W × A batches. Loading runs in fairseq2's pipeline (`map`, `prefetch`). The saved state is the
+position in the sequence: three integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from fairseq2.data.data_pipeline import DataPipelineError, read_sequence
 from fairseq2.datasets import DataReader
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from speechvq.data.order import PlannedBatch
 from speechvq.errors import DataError, SpeechvqError
@@ -30,10 +31,10 @@ class PlannedReader(DataReader[BatchT], Generic[BatchT]):
         num_accumulate: Batches per step and rank (A).
         num_workers: Threads that load.
         num_prefetch: Batches kept ready.
-        is_endless: Go on with the next epoch; otherwise one epoch, then stop (validation), where ranks without a batch in the
-            last step get none.
-        is_cancelled: Once true, a reader that is not endless gives no more batches, so that a run that was asked to stop does not
-            validate first.
+        is_endless: Go on with the next epoch; otherwise one epoch, then stop (validation), where
+            ranks without a batch in the last step get none.
+        is_cancelled: Once true, a reader that is not endless gives no more batches, so that a run
+            that was asked to stop does not validate first.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""What finetuning learns from: transcribed utterances that CTC can align, and the vocabulary of their text.
+"""What finetuning learns from: utterances with transcripts, and the vocabulary of their text.
 
-What cannot be used is left out before the first step, counted, and named (DESIGN.md D12).
+Only utterances whose transcript CTC can align are used. What cannot be used is left out before the first step, counted, and named (DESIGN.md D12).
 """
 
 from __future__ import annotations
@@ -230,9 +230,7 @@ def _leave_out_unalignable(
     return index.select(keep)
 
 
-def _note_unknown_characters(
-    index: CorpusIndex, vocabulary: Vocabulary, notes: list[str]
-) -> None:
+def _note_unknown_characters(index: CorpusIndex, vocabulary: Vocabulary, notes: list[str]) -> None:
     assert index.texts is not None
     unknown: Counter[str] = Counter()
     first = ""

@@ -1,4 +1,7 @@
-"""Receives every interval's metrics from fairseq2: one line to `metrics.jsonl`, one to the terminal."""
+"""Receives every interval's metrics from fairseq2.
+
+One line goes to `metrics.jsonl`, one to the terminal.
+"""
 
 from __future__ import annotations
 

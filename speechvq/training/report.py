@@ -69,7 +69,9 @@ def _add_headline(page: Page, lines: list[Line], summary: Line) -> None:
     ]
     train = [line for line in lines if line["split"] == "train"]
     if train and train[-1].get("audio_hours") is not None:
-        detail = f"in {format_duration(train[-1]['total_time'])}" if "total_time" in train[-1] else ""
+        detail = (
+            f"in {format_duration(train[-1]['total_time'])}" if "total_time" in train[-1] else ""
+        )
         metrics.append(
             Metric(label="Audio seen", value=f"{train[-1]['audio_hours']:.1f} h", detail=detail)
         )
@@ -95,7 +97,7 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
     page.add_heading("Curves")
     with page.grid():
         for name, heading, unit in _CURVES:
-            series = _collect(lines, lambda line, key=name: line.get(key))
+            series = _collect(lines, name)
             if series:
                 picture = draw_lines(series, x_label="update", y_label=unit)
                 with page.card():
@@ -108,14 +110,14 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
     _add_language_curves(page, lines)
 
 
-def _collect(lines: list[Line], get: Callable[[Line], Any]) -> list[Series]:
+def _collect(lines: list[Line], name: str) -> list[Series]:
     """Make one curve a split of one value."""
     series = []
     for split in sorted({line["split"] for line in lines}, reverse=True):
         points = [
             (line["step"], value)
             for line in lines
-            if line["split"] == split and isinstance(value := get(line), (int, float))
+            if line["split"] == split and isinstance(value := line.get(name), (int, float))
         ]
         if points:
             x, y = zip(*points, strict=True)

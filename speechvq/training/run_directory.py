@@ -7,7 +7,8 @@
     model/          the model (DESIGN.md D4)
     engine/         fairseq2's own files, for resuming this run only: checkpoints, logs, TensorBoard
 
-A directory that holds a run with another configuration is refused; the same configuration goes on where the run stopped (DESIGN.md D2).
+A directory that holds a run with another configuration is refused; the same configuration goes on
+where the run stopped (DESIGN.md D2).
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class RunDirectory:
             if key not in may_differ and before.get(key) != now.get(key)
         ]
         if problems:
-            advice = "Choose another `output`, or the same values; `resume=extend` allows more `steps`."
+            advice = (
+                "Choose another `output`, or the same values; `resume=extend` allows more `steps`."
+            )
             raise ConfigError([*problems, advice])
 
     def write_config(self) -> None:
@@ -123,6 +126,7 @@ class RunDirectory:
         return content
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write one of the run's JSON files, whole or not at all."""
         temporary = self.path / f".{name}.tmp"
         text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from speechvq.data.audio import SAMPLE_RATE
 from speechvq.data.index import CorpusIndex
 from speechvq.data.randomness import create_generator
+from speechvq.data.records import SAMPLE_RATE
 
 
 def limit_index(index: CorpusIndex, max_seconds: float) -> CorpusIndex:

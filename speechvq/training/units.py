@@ -1,4 +1,7 @@
-"""Units: what one step means. A batch goes in; a loss, its number of targets and sums for the metrics come out."""
+"""Units: what one step means.
+
+A batch goes in; a loss, its number of targets and sums for the metrics come out.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
-import fairseq2.recipe  # isort: split
+import fairseq2.recipe  # noqa: F401  # isort: split
 import torch
 from fairseq2.evaluator import EvalUnit
 from fairseq2.metrics import MetricBag
@@ -17,7 +20,7 @@ from torch.nn import Module
 from torch.nn import functional as F
 from typing_extensions import override
 
-from speechvq.data.audio import SAMPLE_RATE
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.greedy import decode_greedy
 from speechvq.models.ctc_model import CTCOutput
 from speechvq.models.pretrain_model import PretrainOutput
@@ -86,9 +89,7 @@ class PretrainSums:
         num_targets = valid.sum().double()
         scalars = (output.diversity_loss.double(), output.feature_penalty.double())
         bag.get("_scalars", TensorSum).update(
-            torch.stack(
-                [num_targets, *(value * num_targets for value in scalars), num_targets * 0]
-            )
+            torch.stack([num_targets, *(value * num_targets for value in scalars), num_targets * 0])
         )
         bag.get("total_audio_hours", TensorSum).update(seconds.sum() / 3600)
 
@@ -206,7 +207,7 @@ class PretrainUnit(TrainUnit[PretrainBatch]):
 
 
 class PretrainEvalUnit(EvalUnit[PretrainBatch]):
-    """Validation of pretraining: the same sums on the dev split, with fixed masks and without noise."""
+    """Validation of pretraining: the same sums on the dev split, with fixed masks, without noise."""
 
     def __init__(
         self, model: Module, objective: PretrainObjective, get_temperature: Callable[[], float]
@@ -308,7 +309,8 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
         model: A `CTCModel`.
         language: The head to use.
         vocabulary: Its vocabulary.
-        count_errors: (references, hypotheses) to (character errors, characters, word errors, words).
+        count_errors: (references, hypotheses) to (character errors, characters, word errors,
+            words).
         on_values: Called with the step and the readable values.
     """
 

@@ -1,4 +1,7 @@
-"""Kill −9 anywhere, run the same command again: the final weights are those of a run that nobody killed, bit for bit."""
+"""Kill −9 anywhere, run the same command again: nothing is lost, nothing differs.
+
+The final weights are those of a run that nobody killed, bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def kill_at(arguments: list[str], step: int, delay: float, ranks: int) -> bool:
 
 
 def check_kills(corpus: Path, directory: Path, *, num_kills: int, ranks: int, seed: int) -> None:
-    """Kill a run again and again at random steps, and compare its weights with an undisturbed run's."""
+    """Kill a run again and again at random steps; its weights must be an undisturbed run's."""
     whole = directory / "whole"
     result = run_recipe("pretrain", create_arguments(corpus, whole), ranks=ranks)
     assert result.returncode == 0, result.stderr

@@ -81,9 +81,7 @@ def test_other_configuration_in_the_same_directory_is_refused(
 
 
 @pytest.fixture(scope="module")
-def finetuned(
-    pretrained: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finetuned(pretrained: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("runs") / "finetune"
     arguments = [
         f"corpus={corpus}", f"model={pretrained / 'model'}", f"output={output}",

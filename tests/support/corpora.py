@@ -1,4 +1,7 @@
-"""Corpora of synthetic sound: every letter is a tone of its own, so that a recogniser has something to learn."""
+"""Corpora of synthetic sound.
+
+Every letter is a tone of its own, so that a recogniser has something to learn.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,7 @@ def speak(text: str, rng: np.random.Generator) -> np.ndarray:
 
 def draw_text(rng: np.random.Generator, num_words: int) -> str:
     """Return words of two to four letters."""
-    words = [
-        "".join(rng.choice(list(LETTERS), size=rng.integers(2, 5))) for _ in range(num_words)
-    ]
+    words = ["".join(rng.choice(list(LETTERS), size=rng.integers(2, 5))) for _ in range(num_words)]
     return " ".join(words)
 
 

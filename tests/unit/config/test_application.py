@@ -95,7 +95,11 @@ def test_impossible_values_are_refused(override: str) -> None:
 
 def run_recipe(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=checkout, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *arguments],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -113,7 +113,8 @@ def test_repeated_utterances_are_numbered_by_pass() -> None:
 
 
 def test_equal_lengths_do_not_make_single_language_batches() -> None:
-    # fairseq sorts equal lengths by position: 16 % of IndicWav2Vec's full batches held one language.
+    # fairseq sorts equal lengths by position: 16 % of IndicWav2Vec's full batches held one
+    # language.
     index = create_index([300, 300, 300, 300], np.random.default_rng(5), rows=64)
     index.num_samples[:] = 160_000
     batches = plan_epoch(index, create_config(batch_samples=1_440_000, window=32), 0)

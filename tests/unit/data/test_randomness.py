@@ -21,5 +21,8 @@ def test_parts_of_a_key_do_not_run_together() -> None:
 
 def test_numbers_are_the_same_on_every_platform() -> None:
     np.testing.assert_allclose(
-        create_generator(1, "golden").random(3), [0.3244793945472505, 0.33057839650983956, 0.5757739377179986], rtol=0, atol=1e-15
+        create_generator(1, "golden").random(3),
+        [0.3244793945472505, 0.33057839650983956, 0.5757739377179986],
+        rtol=0,
+        atol=1e-15,
     )
