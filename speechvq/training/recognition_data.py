@@ -1,6 +1,7 @@
 """What finetuning learns from: utterances with transcripts, and the vocabulary of their text.
 
-Only utterances whose transcript CTC can align are used. What cannot be used is left out before the first step, counted, and named (DESIGN.md D12).
+Only utterances whose transcript CTC can align are used. What cannot be used is left out before the
+first step, counted, and named (DESIGN.md D12).
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class PretrainUnit(TrainUnit[PretrainBatch]):
 
 
 class PretrainEvalUnit(EvalUnit[PretrainBatch]):
-    """Validation of pretraining: the same sums on the dev split, with fixed masks, without noise."""
+    """Validation of pretraining: the same sums over dev, with fixed masks and without noise."""
 
     def __init__(
         self, model: Module, objective: PretrainObjective, get_temperature: Callable[[], float]
