@@ -7,6 +7,8 @@ VENV ?= .venv
 DEMO_OUTPUT ?= demo
 # Further arguments for pytest: make test ARGS="-k quantizer -x"
 ARGS ?=
+# Processes that share the tests.
+WORKERS ?= 2
 bin := $(VENV)/bin
 stamp := $(VENV)/.made-from-lock
 
@@ -30,13 +32,13 @@ demo-ci: $(stamp) ## the same in two minutes: proves the line, not the numbers
 	$(bin)/python -m recipes.demo output=$(DEMO_OUTPUT) preset=ci
 
 test: $(stamp) ## all tests that CI runs: quick and slow ones, no GPU, no package index
-	$(bin)/python -m pytest -m "not gpu and not long" $(ARGS)
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not long" $(ARGS)
 
 test-quick: $(stamp) ## what to run while working: under five minutes
-	$(bin)/python -m pytest -m "not slow and not gpu and not long" $(ARGS)
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu and not long" $(ARGS)
 
 test-slow: $(stamp) ## only the slow tests
-	$(bin)/python -m pytest -m "slow and not gpu and not long" $(ARGS)
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not gpu and not long" $(ARGS)
 
 test-long: $(stamp) ## only the tests that need a package index or more than ten minutes
 	$(bin)/python -m pytest -m "long and not gpu" $(ARGS)

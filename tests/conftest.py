@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports torch. Two threads at most: a tiny model gains nothing from more, and CI
-# has two cores.
+# Before anything imports torch. One thread: a tiny model gains nothing from more, and `make test`
+# runs one process per core.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "2")
+    os.environ.setdefault(_name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Whoever looks something up or reports something during a test has made a mistake.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -18,6 +18,7 @@ MISSING_VALUE = "???"
 class Precision(Enum):
     """Number format of the forward and backward pass; the weights stay in fp32."""
 
+    auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
 
@@ -164,8 +165,8 @@ class TrainConfig:
     """Updates of the weights."""
     seed: int = 1
     """Decides initial weights, order, crops, masks, distractors, dropout."""
-    precision: Precision = Precision.bf16
-    """Arithmetic of forward and backward pass."""
+    precision: Precision = Precision.auto
+    """Arithmetic of forward and backward pass; auto is bf16 on GPUs and on CPUs with AMX, else fp32."""
     features: Features = Features.fbank
     """Front end: stacked log-mel filter banks, or convolutions on the waveform."""
     architecture: PretrainModelConfig = field(default_factory=lambda: create_preset("tiny"))

@@ -138,6 +138,18 @@ def get_world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
 
 
+def choose_precision(precision: Precision) -> Precision:
+    """Return what `auto` means on this machine: bf16 where it has hardware of its own.
+
+    A CPU without AMX multiplies bf16 matrices slower than fp32 ones (docs/results.md).
+    """
+    if precision is not Precision.auto:
+        return precision
+    if torch.cuda.is_available() or torch.cpu._is_amx_tile_supported():
+        return Precision.bf16
+    return Precision.fp32
+
+
 def create_engine_config(config: TrainConfig) -> EngineConfig:
     """Map our configuration to fairseq2's sections."""
     is_fp32 = config.precision is Precision.fp32

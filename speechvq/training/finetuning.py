@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import save_model
 from speechvq.training.batches import CTCAugmentation, CTCLoader
 from speechvq.training.config import FinetuneConfig
-from speechvq.training.engine import Parts, Ranks, get_rank, run_job
+from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
 from speechvq.training.guards import StopRequest
 from speechvq.training.metrics import MetricsFile, read_metrics
 from speechvq.training.reader import PlannedReader
@@ -230,6 +230,7 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
         InterruptedRunError: A signal ended the run; its state is saved.
         TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
     """
+    config = replace(config, precision=choose_precision(config.precision))
     directory = RunDirectory(config, "finetune")
     directory.check()
     data = load_recognition_data(config)

@@ -20,7 +20,7 @@ from speechvq.data.rows import RowReader
 from speechvq.models.build import create_pretrain_model
 from speechvq.training.batches import CTCBatch, CTCLoader, PretrainBatch, PretrainLoader
 from speechvq.training.config import FinetuneConfig, Precision, PretrainConfig, TrainConfig
-from speechvq.training.engine import get_world_size
+from speechvq.training.engine import choose_precision, get_world_size
 from speechvq.training.pretraining import load_pretrain_data
 from speechvq.training.recognition_data import create_recognizer_model, load_recognition_data
 from speechvq.training.recorder import format_duration
@@ -149,7 +149,7 @@ def _time_update(
 
     times = []
     context = functools.partial(
-        torch.autocast, "cpu", torch.bfloat16, enabled=precision is Precision.bf16
+        torch.autocast, "cpu", torch.bfloat16, enabled=choose_precision(precision) is Precision.bf16
     )
     for planned in epoch[:4]:
         batch = loader(planned)

@@ -44,7 +44,6 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
     # Here one rank takes 87.5 s: set `batch.num_accumulate` so that ranks × num_accumulate = 64.
     "base": {
         "steps": 400_000,
-        "precision": "bf16",
         "optimizer": {"lr": 5e-4, "warmup_share": 0.08, "weight_decay": 0.01},
         "batch": {"batch_seconds": 87.5, "max_seconds": 15.625},
         "log_every": 200,
@@ -54,7 +53,6 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
     # fairseq's `wav2vec2_large_librivox`: 128 GPUs × 75 s = 2.7 h a batch, crops of 20 s.
     "large": {
         "steps": 1_000_000,
-        "precision": "bf16",
         "optimizer": {"lr": 3e-4, "warmup_share": 0.032, "weight_decay": 0.01},
         "batch": {"batch_seconds": 75.0, "max_seconds": 20.0},
         "log_every": 200,

@@ -26,7 +26,7 @@ from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
 from speechvq.training.batches import PretrainLoader
 from speechvq.training.config import PretrainConfig
-from speechvq.training.engine import Parts, Ranks, get_rank, run_job
+from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
 from speechvq.training.guards import StopRequest
 from speechvq.training.metrics import MetricsFile, read_metrics
 from speechvq.training.reader import PlannedReader
@@ -221,6 +221,7 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
         InterruptedRunError: A signal ended the run; its state is saved.
         TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
     """
+    config = replace(config, precision=choose_precision(config.precision))
     directory = RunDirectory(config, "pretrain")
     directory.check()
     _check_init(config.init, config.architecture)

@@ -103,8 +103,8 @@ def test_finetuning_leaves_the_best_recogniser(finetuned: Path) -> None:
 def test_recogniser_learns_tones_from_scratch(corpus: Path, tmp_path: Path) -> None:
     arguments = [
         f"corpus={corpus}", "model=null", f"output={tmp_path / 'run'}", "language=hin_Deva",
-        "steps=250", "log_every=50", "validate_every=50", "checkpoint_every=250",
-        "optimizer.lr=4e-3", "mask_prob=0", "channel_mask_prob=0", "speeds=1.0", "dropout=0",
+        "steps=400", "log_every=50", "validate_every=50", "checkpoint_every=400",
+        "optimizer.lr=6e-3", "mask_prob=0", "channel_mask_prob=0", "speeds=1.0", "dropout=0",
         "batch.batch_seconds=20", "batch.max_seconds=10", "precision=fp32", "tensorboard=false",
         *TINY_MODEL,
     ]  # fmt: skip

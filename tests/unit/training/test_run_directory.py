@@ -61,7 +61,7 @@ def test_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_saved_configuration_is_complete_json(started: Path) -> None:
     saved = json.loads((started / "config.json").read_text())
     assert saved["verb"] == "pretrain"
-    assert saved["precision"] == "bf16"
+    assert saved["precision"] == "auto"
     assert saved["architecture"]["encoder"]["num_layers"] == 6
 
 
