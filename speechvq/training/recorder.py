@@ -46,6 +46,8 @@ class RunRecorder(MetricRecorder):
         kept: dict[str, Any] = {
             name: value for name, value in values.items() if name not in DROPPED
         }
+        if split != "train" and not (kept.get("targets") or kept.get("words")):
+            return  # a validation that a signal cut short before its first batch
         lr = kept.get("lr")
         if isinstance(lr, list):
             kept["lr"] = lr[0]

@@ -357,6 +357,7 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
         character_errors, characters, word_errors, words = _pop_tensor(values, "_errors").tolist()
         values["cer"] = character_errors / max(characters, 1)
         values["wer"] = word_errors / max(words, 1)
+        values["words"] = words
         self._on_values(self._step, values)
 
 
