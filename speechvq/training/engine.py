@@ -7,12 +7,14 @@ file, and logs without the environment's secrets. References: fairseq2 0.8.1, `R
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
 import fairseq2.recipe  # noqa: F401  # isort: split
@@ -328,14 +330,16 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
         TrainingDivergedError: The finite guard ended the run.
     """
     recipe = EngineRecipe(job, config, recorder)
+    _set_log_level(logging.WARNING)
     try:
-        run(
-            recipe,
-            create_engine_config(config),
-            output / "engine",
-            no_rich=True,
-            no_progress=True,
-        )
+        with _hide_own_deprecations():
+            run(
+                recipe,
+                create_engine_config(config),
+                output / "engine",
+                no_rich=True,
+                no_progress=True,
+            )
     finally:
         _close_log_files()
         if job.stop is not None:
@@ -356,6 +360,27 @@ def _set_log_level(level: int) -> None:
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _hide_own_deprecations() -> Iterator[None]:
+    """Keep fairseq2's deprecations of its own code off the terminal: no user can mend them."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_others(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not (issubclass(category, DeprecationWarning) and "fairseq2" in filename):
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_others
+        yield
 
 
 def _close_log_files() -> None:
