@@ -166,7 +166,7 @@ class TrainConfig:
     seed: int = 1
     """Decides initial weights, order, crops, masks, distractors, dropout."""
     precision: Precision = Precision.auto
-    """Arithmetic of forward and backward pass; auto is bf16 on GPUs and on CPUs with AMX, else fp32."""
+    """Arithmetic of forward and backward pass; auto: bf16 on GPUs and CPUs with AMX, else fp32."""
     features: Features = Features.fbank
     """Front end: stacked log-mel filter banks, or convolutions on the waveform."""
     architecture: PretrainModelConfig = field(default_factory=lambda: create_preset("tiny"))
