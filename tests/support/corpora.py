@@ -63,7 +63,7 @@ def write_tone_corpus(
                 for number in range(count):
                     name = f"tones/{language}/{split}/{number}"
                     rng = create_generator(seed, name)
-                    text = draw_text(rng, int(rng.integers(1, 4)))
+                    text = draw_text(rng, int(rng.integers(2, 4)))
                     audio = speak(text, rng)
                     writer.add(
                         Utterance(
