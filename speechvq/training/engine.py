@@ -8,10 +8,11 @@ file, and logs without the environment's secrets. References: fairseq2 0.8.1, `R
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -25,6 +26,7 @@ from fairseq2.evaluator import EvalUnit
 from fairseq2.gang import Gangs
 from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.nn.data_parallel import get_data_parallel_facade
+from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from fairseq2.recipe.base import Recipe, RecipeContext
 from fairseq2.recipe.config import (
     ADAMW_OPTIMIZER,
@@ -53,13 +55,15 @@ from fairseq2.recipe.config import (
 from fairseq2.recipe.run import run
 from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
-from fairseq2.trainer import Trainer, TrainStepHook, TrainStepHookArgs, TrainUnit
+from fairseq2.trainer import Trainer, TrainUnit
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import Module
 from typing_extensions import override
 
 from speechvq.errors import InterruptedRunError
 from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
 from speechvq.training.guards import FiniteGuard, StopRequest
+from speechvq.training.run_ends import RunEnds
 
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
@@ -128,6 +132,12 @@ class Job(Protocol):
 
     def save_final(self, model: Module, step: int) -> None:
         """Save what the run leaves, at its last step; on rank 0."""
+
+    def is_validated(self, step: int) -> bool:
+        """Tell whether the metrics hold the validation of a step."""
+
+    def is_saved(self, step: int) -> bool:
+        """Tell whether the run has left what it leaves after its last step."""
 
 
 def get_rank() -> int:
@@ -293,24 +303,32 @@ class EngineRecipe(Recipe):
             lambda: f"step {trainer.step_nr}",
         )
         context.get_optimizer().register_step_pre_hook(guard)
-        trainer.register_checkpoint_save_hook(
-            self._create_save_hook(model, data_parallel_model, trainer, gangs)
+        scheduler = context.get_lr_scheduler()
+        assert isinstance(scheduler, AbstractLRScheduler)
+        ends = RunEnds(
+            gangs.root,
+            self._config.steps,
+            scheduler,
+            needs_validation=lambda step: (
+                bool(parts.eval_units) and self._has_lost_validation(step)
+            ),
+            needs_model=lambda step: not self._job.is_saved(step),
+            save=functools.partial(self._save, model, data_parallel_model, gangs),
         )
+        ends.install(trainer)
         return trainer
 
-    def _create_save_hook(
-        self, model: Module, data_parallel_model: Module, trainer: Trainer, gangs: Gangs
-    ) -> TrainStepHook:
-        facade = get_data_parallel_facade(data_parallel_model)
+    def _save(self, model: Module, data_parallel_model: Module, gangs: Gangs, step: int) -> None:
+        """Save the model on rank 0; all ranks bring their parameters."""
+        with get_data_parallel_facade(data_parallel_model).summon_full_parameters():
+            if gangs.root.rank == 0:
+                self._job.save_final(unshard_model(model, self._job.create_model), step)
 
-        def save_if_last(args: TrainStepHookArgs) -> None:
-            if args.step_nr != trainer._max_num_steps:
-                return
-            with facade.summon_full_parameters():
-                if gangs.root.rank == 0:
-                    self._job.save_final(model, args.step_nr)
-
-        return save_if_last
+    def _has_lost_validation(self, step: int) -> bool:
+        """Tell whether a kill came between a step's checkpoint and the end of its validation."""
+        if step % self._config.validate_every and step < self._config.steps:
+            return False
+        return not self._job.is_validated(step)
 
 
 def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Path) -> int:
@@ -389,6 +407,22 @@ def _close_log_files() -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
+
+
+def unshard_model(model: Module, create: Callable[[], Module]) -> Module:
+    """Return a model that can be saved: itself, or a copy if FSDP has sharded it.
+
+    Args:
+        model: The model that learns; if sharded, with its full parameters summoned.
+        create: Makes a plain model of the same architecture.
+    """
+    if not isinstance(model, FSDPModule):
+        return model
+    # `state_dict` of a sharded model would shard it again.
+    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    copy = create()
+    copy.load_state_dict({name: values[name] for name in copy.state_dict()})
+    return copy
 
 
 def _apply_fsdp(model: Module, granularity: str, wrapper: Any) -> Module:

@@ -25,7 +25,7 @@ from speechvq.training.batches import CTCAugmentation, CTCLoader
 from speechvq.training.config import FinetuneConfig
 from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
 from speechvq.training.guards import StopRequest
-from speechvq.training.metrics import MetricsFile, read_metrics
+from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recognition_data import (
     RecognitionData,
@@ -108,6 +108,7 @@ class FinetuneJob:
             self._data.vocabulary,
             _count_errors,
             self._on_validation,
+            self._is_cancelled,
         )
         return Parts(
             unit, reader, [dev_unit], [self._create_reader(model, self._data.dev, ranks, None)]
@@ -149,7 +150,7 @@ class FinetuneJob:
             num_workers=batch.num_workers,
             num_prefetch=batch.num_prefetch,
             is_endless=is_endless,
-            is_cancelled=lambda: self.stop is not None and self.stop.is_agreed,
+            is_cancelled=lambda: self.stop is not None and self.stop.agree(),
         )
 
     def _set_frozen(self, model: CTCModel, is_frozen: bool) -> None:
@@ -165,10 +166,11 @@ class FinetuneJob:
         if self.stop is not None:
             self.stop.check(step)
 
+    def _is_cancelled(self) -> bool:
+        return self.stop is not None and self.stop.is_agreed
+
     def _on_validation(self, step: int, values: MutableMapping[str, object]) -> None:
         """Keep the model if it is the best so far; on rank 0."""
-        if self.stop is not None and self.stop.is_agreed:
-            return
         cer = float(str(values["cer"]))
         if float(str(values["empty_share"])) > ALMOST_ALL and step > 0.2 * self._config.steps:
             print(
@@ -191,6 +193,15 @@ class FinetuneJob:
             training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
             corpus=describe_index(self._data.train),
         )
+
+    def is_validated(self, step: int) -> bool:
+        """Tell whether the metrics hold the validation of a step."""
+        return has_validation(self._directory.metrics, step)
+
+    def is_saved(self, step: int) -> bool:
+        """Tell whether the model directory is that of a step, or of the best validation."""
+        best = self._directory.read_json("best.json")
+        return self._directory.read_model_step() == (step if best is None else best["step"])
 
     def save_final(self, model: Module, step: int) -> None:
         """Save the model directory if no validation did."""

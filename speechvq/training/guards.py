@@ -120,12 +120,16 @@ class StopRequest:
 
     def check(self, step: int) -> None:
         """End the run after this step if any rank was asked to stop; called once in every step."""
-        if self.is_agreed or self._trainer is None:
-            return
-        number = self.signal_number
-        if self._gang.size > 1:
-            number = int(all_sum(self._gang, number)) and (number or signal.SIGTERM)
-        if number:
-            self.signal_number = number
-            self.is_agreed = True
+        if self._trainer is not None and self.agree():
             self._trainer._max_num_steps = step
+
+    def agree(self) -> bool:
+        """Tell whether any rank was asked to stop; all ranks must ask at the same point."""
+        if not self.is_agreed:
+            number = self.signal_number
+            if self._gang.size > 1:
+                number = int(all_sum(self._gang, number)) and (number or signal.SIGTERM)
+            if number:
+                self.signal_number = number
+                self.is_agreed = True
+        return self.is_agreed

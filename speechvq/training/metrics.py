@@ -119,6 +119,11 @@ class MetricsFile:
         return line
 
 
+def has_validation(path: Path, step: int) -> bool:
+    """Tell whether `metrics.jsonl` holds the validation of a step."""
+    return any(line["step"] == step and line["split"] == "dev" for line in read_metrics(path))
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read `metrics.jsonl`; a last line that was cut off by a kill is left out."""
     if not path.exists():

@@ -20,7 +20,7 @@ from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError, DataError
 from speechvq.models.build import create_pretrain_model
-from speechvq.models.config import GumbelConfig, PretrainModelConfig
+from speechvq.models.config import Features, GumbelConfig, PretrainModelConfig
 from speechvq.models.directory import load_pretrain_model, save_model
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
@@ -28,7 +28,7 @@ from speechvq.training.batches import PretrainLoader
 from speechvq.training.config import PretrainConfig
 from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
 from speechvq.training.guards import StopRequest
-from speechvq.training.metrics import MetricsFile, read_metrics
+from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recorder import RunRecorder
 from speechvq.training.report import write_run_report
@@ -89,13 +89,16 @@ class PretrainJob:
         self._config = config
         self._data = data
         self._directory = directory
-        self._step = 0
         self.stop: StopRequest | None = None
 
     @property
     def has_static_graph(self) -> bool:
-        """Whether every parameter takes part in every step: not with LayerDrop."""
-        return self._config.architecture.encoder.layer_drop_prob == 0
+        """Whether every parameter gets a gradient in every step.
+
+        Dropped layers get zeros; only a waveform front end whose gradient is off gets none.
+        """
+        architecture = self._config.architecture
+        return architecture.features is Features.fbank or architecture.feature_grad_scale > 0
 
     def create_model(self) -> Module:
         """Create the model, from `init` or from random weights of the run's seed."""
@@ -127,7 +130,8 @@ class PretrainJob:
         dev_unit = PretrainEvalUnit(
             model,
             replace(objective, languages=self._data.dev.languages),
-            lambda: self._get_temperature(self._step),
+            self._get_temperature,
+            self._is_cancelled,
         )
         dev_reader = self._create_reader(model, self._data.dev, ranks, is_endless=False)
         return Parts(unit, reader, [dev_unit], [dev_reader])
@@ -164,7 +168,7 @@ class PretrainJob:
             num_workers=batch.num_workers,
             num_prefetch=batch.num_prefetch,
             is_endless=is_endless,
-            is_cancelled=lambda: self.stop is not None and self.stop.is_agreed,
+            is_cancelled=lambda: self.stop is not None and self.stop.agree(),
         )
 
     def _get_temperature(self, step: int) -> float:
@@ -178,12 +182,22 @@ class PretrainJob:
         )
 
     def _on_step(self, step: int) -> None:
-        self._step = step
         if self.stop is not None:
             self.stop.check(step)
 
+    def _is_cancelled(self) -> bool:
+        return self.stop is not None and self.stop.is_agreed
+
     def _on_values(self, values: MutableMapping[str, object]) -> None:
         pass
+
+    def is_validated(self, step: int) -> bool:
+        """Tell whether the metrics hold the validation of a step."""
+        return has_validation(self._directory.metrics, step)
+
+    def is_saved(self, step: int) -> bool:
+        """Tell whether the model directory is that of a step."""
+        return self._directory.read_model_step() == step
 
     def save_final(self, model: Module, step: int) -> None:
         """Save the model directory."""

@@ -34,7 +34,7 @@ class PlannedReader(DataReader[BatchT], Generic[BatchT]):
         is_endless: Go on with the next epoch; otherwise one epoch, then stop (validation), where
             ranks without a batch in the last step get none.
         is_cancelled: Once true, a reader that is not endless gives no more batches, so that a run
-            that was asked to stop does not validate first.
+            that was asked to stop does not validate first. Asked by all ranks before every step.
     """
 
     def __init__(

@@ -132,6 +132,12 @@ class RunDirectory:
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
 
+    def read_model_step(self) -> int | None:
+        """Return the step whose model the run has left, or None if there is no model yet."""
+        document = self.read_json("model/config.json")
+        step: int | None = (document or {}).get("training", {}).get("step")
+        return step
+
     def find_last_checkpoint(self) -> int:
         """Return the step of the last checkpoint that fairseq2 completed, 0 if there is none."""
         steps = [

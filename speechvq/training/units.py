@@ -207,19 +207,36 @@ class PretrainUnit(TrainUnit[PretrainBatch]):
 
 
 class PretrainEvalUnit(EvalUnit[PretrainBatch]):
-    """Validation of pretraining: the same sums over dev, with fixed masks and without noise."""
+    """Validation of pretraining: the same sums over dev, with fixed masks and without noise.
+
+    Args:
+        model: A `PretrainModel`.
+        objective: Weights and sizes.
+        temperature: The quantiser's temperature at a step.
+        is_cancelled: Whether a signal cut the validation short, so that its sums mean nothing.
+    """
 
     def __init__(
-        self, model: Module, objective: PretrainObjective, get_temperature: Callable[[], float]
+        self,
+        model: Module,
+        objective: PretrainObjective,
+        temperature: Callable[[int], float],
+        is_cancelled: Callable[[], bool],
     ) -> None:
         self._model = model
         self._sums = PretrainSums(objective)
-        self._get_temperature = get_temperature
+        self._get_temperature = temperature
+        self._temperature = temperature(1)
+        self._is_cancelled = is_cancelled
 
     @property
     @override
     def name(self) -> str:
         return "dev"
+
+    @override
+    def set_train_step_nr(self, step_nr: int) -> None:
+        self._temperature = self._get_temperature(step_nr)
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
@@ -233,12 +250,15 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
             batch.masked_frames,
             batch.num_masked,
             batch.distractors,
-            temperature=self._get_temperature(),
+            temperature=self._temperature,
         )
         self._sums.update(metric_bag, batch, output)
 
     @override
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
+        if self._is_cancelled():
+            values.clear()
+            return
         self._sums.compute(values)
 
 
@@ -312,6 +332,7 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
         count_errors: (references, hypotheses) to (character errors, characters, word errors,
             words).
         on_values: Called with the step and the readable values.
+        is_cancelled: Whether a signal cut the validation short, so that its sums mean nothing.
     """
 
     def __init__(
@@ -321,12 +342,14 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
         vocabulary: Vocabulary,
         count_errors: Callable[[list[str], list[str]], tuple[int, int, int, int]],
         on_values: Callable[[int, MutableMapping[str, object]], None],
+        is_cancelled: Callable[[], bool],
     ) -> None:
         self._model = model
         self._language = language
         self._vocabulary = vocabulary
         self._count_errors = count_errors
         self._on_values = on_values
+        self._is_cancelled = is_cancelled
         self._step = 0
 
     @property
@@ -353,6 +376,9 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
 
     @override
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
+        if self._is_cancelled():
+            values.clear()
+            return
         _compute_ctc_values(values)
         character_errors, characters, word_errors, words = _pop_tensor(values, "_errors").tolist()
         values["cer"] = character_errors / max(characters, 1)

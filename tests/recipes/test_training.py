@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -69,6 +70,41 @@ def test_finished_run_is_not_trained_again(pretrained: Path, corpus: Path) -> No
     assert result.returncode == 0, result.stderr
     assert "step 5/20" not in result.stderr
     assert hash_weights(pretrained) == before
+
+
+def test_run_makes_up_for_what_a_kill_after_its_last_checkpoint_took(
+    pretrained: Path, corpus: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    whole = read_metrics(run / "metrics.jsonl")
+    assert whole[-1]["split"] == "dev"
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-1]))
+    shutil.rmtree(run / "model")
+    arguments = [f"corpus={corpus}", f"output={run}", "steps=20", *SCHEDULE, *TINY_MODEL]
+    result = run_recipe("pretrain", arguments)
+    assert result.returncode == 0, result.stderr
+    assert hash_weights(run) == hash_weights(pretrained)
+    again = read_metrics(run / "metrics.jsonl")
+    assert [(line["step"], line["split"], line["loss"]) for line in again] == [
+        (line["step"], line["split"], line["loss"]) for line in whole
+    ]
+    metrics = json.loads((run / "model" / "metrics.json").read_text())
+    assert (metrics["train"]["step"], metrics["dev"]["step"]) == (20, 20)
+
+
+def test_extended_run_goes_on_learning(pretrained: Path, corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    arguments = [f"corpus={corpus}", f"output={run}", "steps=30", *SCHEDULE, *TINY_MODEL]
+    result = run_recipe("pretrain", [*arguments, "resume=extend"])
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 25, 30]
+    # The learning rate goes on along the longer schedule; the shorter one had brought it to 0.
+    assert lines[4]["lr"] > 2 * lines[3]["lr"]
+    assert hash_weights(run) != hash_weights(pretrained)
 
 
 def test_other_configuration_in_the_same_directory_is_refused(

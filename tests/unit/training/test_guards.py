@@ -88,3 +88,17 @@ def test_second_interrupt_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         stop.restore()
+
+
+def test_signal_during_validation_is_agreed_there_and_ends_the_run_at_the_next_step() -> None:
+    stop, trainer = StopRequest(FakeGang(CPU)), _Trainer()
+    stop.install(trainer)
+    try:
+        assert not stop.agree()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.agree()
+        assert trainer._max_num_steps == 100
+        stop.check(8)
+        assert trainer._max_num_steps == 8
+    finally:
+        stop.restore()

@@ -1,0 +1,54 @@
+"""The pretraining job: what it tells the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fairseq2")
+
+from speechvq.models.config import Features
+from speechvq.training.config import PretrainConfig
+from speechvq.training.pretraining import PretrainJob
+from speechvq.training.run_directory import RunDirectory
+
+
+def create_job(output: Path, **changes: Any) -> PretrainJob:
+    config = PretrainConfig(output=str(output), corpus=["c"])
+    config.architecture.features = changes.pop("features", Features.fbank)
+    config.architecture.encoder.layer_drop_prob = changes.pop("layer_drop_prob", 0.0)
+    config.architecture.feature_grad_scale = changes.pop("feature_grad_scale", 1.0)
+    return PretrainJob(config, None, RunDirectory(config, "pretrain"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_static"),
+    [
+        ({}, True),
+        ({"layer_drop_prob": 0.5}, True),  # dropped layers get gradients of zero
+        ({"features": Features.waveform}, True),
+        ({"feature_grad_scale": 0.0}, True),  # filter banks have no parameters
+        ({"features": Features.waveform, "feature_grad_scale": 0.0}, False),
+    ],
+)
+def test_unused_parameters_are_searched_only_where_there_are_any(
+    tmp_path: Path, changes: dict[str, Any], is_static: bool
+) -> None:
+    assert create_job(tmp_path / "run", **changes).has_static_graph is is_static
+
+
+def test_job_knows_what_a_kill_left_undone(tmp_path: Path) -> None:
+    job = create_job(tmp_path)
+    assert not job.is_validated(20)
+    assert not job.is_saved(20)
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 10, "split": "dev"}\n{"step": 20, "split": "train"}\n'
+    )
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"training": {"step": 20}}')
+    assert job.is_validated(10)
+    assert not job.is_validated(20)
+    assert job.is_saved(20)
+    assert not job.is_saved(30)
