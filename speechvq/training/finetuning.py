@@ -23,7 +23,14 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import save_model
 from speechvq.training.batches import CTCAugmentation, CTCLoader
 from speechvq.training.config import FinetuneConfig
-from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
+from speechvq.training.engine import (
+    Parts,
+    Ranks,
+    choose_precision,
+    get_rank,
+    get_world_size,
+    run_job,
+)
 from speechvq.training.guards import StopRequest
 from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
@@ -242,7 +249,7 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
         TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
     """
     config = replace(config, precision=choose_precision(config.precision))
-    directory = RunDirectory(config, "finetune")
+    directory = RunDirectory(config, "finetune", rank=get_rank(), num_ranks=get_world_size())
     directory.check()
     data = load_recognition_data(config)
     is_main = get_rank() == 0

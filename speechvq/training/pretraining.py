@@ -26,7 +26,14 @@ from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
 from speechvq.training.batches import PretrainLoader
 from speechvq.training.config import PretrainConfig
-from speechvq.training.engine import Parts, Ranks, choose_precision, get_rank, run_job
+from speechvq.training.engine import (
+    Parts,
+    Ranks,
+    choose_precision,
+    get_rank,
+    get_world_size,
+    run_job,
+)
 from speechvq.training.guards import StopRequest
 from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
@@ -236,7 +243,7 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
         TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
     """
     config = replace(config, precision=choose_precision(config.precision))
-    directory = RunDirectory(config, "pretrain")
+    directory = RunDirectory(config, "pretrain", rank=get_rank(), num_ranks=get_world_size())
     directory.check()
     _check_init(config.init, config.architecture)
     data = load_pretrain_data(config)

@@ -59,12 +59,17 @@ class RunDirectory:
     Args:
         config: The run's configuration; its `output` is the directory.
         verb: Which recipe the run is of, `pretrain` or `finetune`.
+        rank: This process among those of the run; only rank 0 writes.
+        num_ranks: Processes of the run; they share its batches and each keep a state of their own.
     """
 
-    def __init__(self, config: TrainConfig, verb: str) -> None:
+    def __init__(
+        self, config: TrainConfig, verb: str, *, rank: int = 0, num_ranks: int = 1
+    ) -> None:
         self.path = Path(config.output).absolute()
         self._config = config
-        self._plain = {"verb": verb, **to_plain(asdict(config))}
+        self._is_main = rank == 0
+        self._plain = {"verb": verb, "num_ranks": num_ranks, **to_plain(asdict(config))}
 
     @property
     def model(self) -> Path:
@@ -84,7 +89,8 @@ class RunDirectory:
         """
         path = self.path / "config.json"
         if not path.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+            # Other ranks may come while rank 0 is filling the directory, and leave this to it.
+            if self._is_main and self.path.exists() and any(self.path.iterdir()):
                 raise ConfigError(
                     [
                         f"`output` must be a new directory or one of the same run, but {self.path} "
@@ -94,6 +100,7 @@ class RunDirectory:
             return
         before = flatten(json.loads(path.read_text(encoding="utf-8")))
         now = flatten(self._plain)
+        before.setdefault("num_ranks", now["num_ranks"])
         may_differ = FREE_KEYS | (
             EXTENDABLE_KEYS if self._config.resume is Resume.extend else frozenset()
         )
@@ -102,6 +109,11 @@ class RunDirectory:
             for key in sorted(before.keys() | now.keys())
             if key not in may_differ and before.get(key) != now.get(key)
         ]
+        if "steps" in may_differ and now["steps"] < before["steps"]:
+            problems.append(
+                f"`steps` must be at least that of the run in {self.path} ({before['steps']}) "
+                f"with `resume=extend`, but is {now['steps']}."
+            )
         if problems:
             advice = (
                 "Choose another `output`, or the same values; `resume=extend` allows more `steps`."
@@ -109,7 +121,9 @@ class RunDirectory:
             raise ConfigError([*problems, advice])
 
     def write_config(self) -> None:
-        """Create the directory and save the resolved configuration."""
+        """Create the directory and save the resolved configuration, on rank 0."""
+        if not self._is_main:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_json("config.json", self._plain)
 

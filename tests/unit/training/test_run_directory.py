@@ -46,6 +46,30 @@ def test_extend_allows_more_steps_only(started: Path) -> None:
         RunDirectory(create_config(started, seed=2, resume=Resume.extend), "pretrain").check()
 
 
+def test_extend_does_not_allow_fewer_steps(started: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`steps` must be at least .* \(1000\) .*, but is 5\."):
+        RunDirectory(create_config(started, steps=5, resume=Resume.extend), "pretrain").check()
+
+
+def test_other_number_of_ranks_is_refused(started: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`num_ranks` is 2, but the run in .* has 1"):
+        RunDirectory(create_config(started), "pretrain", num_ranks=2).check()
+
+
+def test_other_ranks_leave_the_directory_to_rank_0(tmp_path: Path) -> None:
+    config = create_config(tmp_path / "run")
+    other = RunDirectory(config, "pretrain", rank=1, num_ranks=2)
+    other.check()
+    other.write_config()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.tmp").write_text("{")  # rank 0 is writing
+    other.check()
+    (tmp_path / "run" / ".config.json.tmp").unlink()
+    RunDirectory(config, "pretrain", rank=0, num_ranks=2).write_config()
+    other.check()
+
+
 def test_other_verb_is_refused(started: Path) -> None:
     with pytest.raises(ConfigError, match="verb"):
         RunDirectory(create_config(started), "finetune").check()
