@@ -19,7 +19,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from speechvq.errors import ConfigError, NoSpaceError, SpeechvqError
+from speechvq.errors import (
+    ConfigError,
+    InterruptedRunError,
+    NoSpaceError,
+    SpeechvqError,
+    TrainingDivergedError,
+)
 
 ConfigT = TypeVar("ConfigT")
 
@@ -35,6 +41,9 @@ _INFORMATION_FLAGS = frozenset(
     {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--resolve",
      "--package", "-p", "--shell-completion", "-sc"}
 )  # fmt: skip
+
+_SHARED_ERRORS = (ConfigError, InterruptedRunError, TrainingDivergedError)
+"""Errors that all ranks of a run meet alike."""
 
 
 def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -> None:
@@ -248,18 +257,39 @@ def _exit_on_error(action: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("speechvq: interrupted", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        full = _find_full_disk(error)
+        if full is None:
             raise
         _leave(
             NoSpaceError(
-                f"The disk is full ({error.filename or error}); free some space and run the same "
-                "command again."
+                f"The disk is full ({full}); free some space and run the same command again."
             )
         )
 
 
+def _find_full_disk(error: BaseException | None) -> str | None:
+    """Return what could not be written if a full disk is behind an error, or None.
+
+    Libraries put errors of their own around it.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return str(error.filename or error)
+        if os.strerror(errno.ENOSPC) in str(error):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _leave(error: SpeechvqError) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    """Print an error and leave with its code.
+
+    Of errors that all ranks of a run meet alike, rank 0 speaks; others name the rank.
+    """
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    if rank == "0":
         print(f"speechvq: {error}", file=sys.stderr, flush=True)
+    elif not isinstance(error, _SHARED_ERRORS):
+        print(f"speechvq (rank {rank}): {error}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from speechvq.config.application import load_config
-from speechvq.errors import ConfigError
+from speechvq.config.application import _exit_on_error, load_config
+from speechvq.errors import ConfigError, DataError
 from speechvq.models.config import Features
 from speechvq.models.presets import PRESETS
 from speechvq.training.config import FinetuneConfig, PretrainConfig, Schedule
@@ -129,3 +131,56 @@ def test_configuration_is_printed_without_torch(checkout: Path, verb: str) -> No
     assert "num_layers: 6" in result.stdout
     # Under a second on a quiet machine (docs/results.md); the bound leaves room for a busy one.
     assert time.perf_counter() - start < 5
+
+
+def fail_with(error: Exception, cause: Exception | None) -> Callable[[], None]:
+    def fail() -> None:
+        raise error from cause
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.pt"), None),
+        (RuntimeError("A system error occurred."), OSError(errno.ENOSPC, "No space left", "a.pt")),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), None),
+    ],
+)
+def test_full_disk_exits_4_whatever_is_around_it(
+    error: Exception, cause: Exception | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        _exit_on_error(fail_with(error, cause))
+    assert caught.value.code == 4
+    assert "The disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "denied"), ValueError("a defect")])
+def test_other_errors_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        _exit_on_error(fail_with(error, None))
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "shown"),
+    [
+        ("0", DataError("bad row"), "speechvq: bad row\n"),
+        ("1", DataError("bad row"), "speechvq (rank 1): bad row\n"),
+        ("0", ConfigError(["`a` is wrong."]), "speechvq: - `a` is wrong.\n"),
+        ("1", ConfigError(["`a` is wrong."]), ""),
+    ],
+)
+def test_what_one_rank_meets_is_shown_by_it(
+    rank: str,
+    error: Exception,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as caught:
+        _exit_on_error(fail_with(error, None))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == shown
