@@ -67,8 +67,7 @@ def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -
     def main(config: Any) -> None:
         _exit_on_error(lambda: run(_to_object(config, schema)))
 
-    if not _MULTIRUN_FLAGS & set(arguments):
-        sys.argv[1:] = _wrap_lists(schema, arguments)
+    sys.argv[1:] = _wrap_lists(schema, arguments, is_sweep=_is_sweep(arguments))
     main()
 
 
@@ -93,18 +92,47 @@ def load_config(schema: type[ConfigT], name: str, overrides: Iterable[str] = ())
 
 
 def _check(name: str, schema: type[Any], arguments: list[str]) -> None:
-    """Check the command line's configuration.
-
-    Sweeps are checked value by value as Hydra runs them.
-    """
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    if _MULTIRUN_FLAGS & set(arguments):
-        return
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    if flags:
+    """Check the command line's configuration; of a sweep, each value of each key."""
+    if any(argument.startswith("-") for argument in set(arguments) - _MULTIRUN_FLAGS):
         # --config-name, --config-dir and friends change what is composed; Hydra checks those.
         return
-    _compose_checked(name, schema, overrides)
+    overrides = [a for a in arguments if not a.startswith(("-", "hydra.", "hydra/"))]
+    variants = [overrides]
+    if _is_sweep(arguments):
+        variants = _list_variants(_wrap_lists(schema, overrides, is_sweep=True))
+    problems: dict[str, None] = {}
+    for variant in variants:
+        try:
+            _compose_checked(name, schema, variant)
+        except ConfigError as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise ConfigError(list(problems))
+
+
+def _is_sweep(arguments: list[str]) -> bool:
+    return bool(_MULTIRUN_FLAGS & set(arguments))
+
+
+def _list_variants(overrides: list[str]) -> list[list[str]]:
+    """Return the first run of a sweep, then one run for each further value of a key."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    choices = []
+    for override in overrides:
+        parsed = OverridesParser.create().parse_overrides([override])[0]
+        values = [override]
+        if parsed.is_sweep_override() and parsed.is_discrete_sweep():
+            key = parsed.get_key_element()
+            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+        choices.append(values)
+    first = [values[0] for values in choices]
+    others = [
+        [*first[:position], value, *first[position + 1 :]]
+        for position, values in enumerate(choices)
+        for value in values[1:]
+    ]
+    return [first, *others]
 
 
 def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> ConfigT:
@@ -114,21 +142,15 @@ def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> 
     overrides = _wrap_lists(schema, overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        problems = [
-            problem
-            for override in overrides
-            if (problem := _find_problem(compose, name, override, schema))
-        ]
-        if not problems:
-            try:
-                config = compose(name, overrides)
-            except Exception as error:
-                problems = [_clean_message(error)]
-        if problems:
+        try:
+            config = compose(name, overrides)
+        except Exception as error:
+            found = {o: _find_problem(compose, name, o, schema) for o in overrides}
+            problems = [problem for problem in found.values() if problem is not None]
             # Values that are right on their own are still checked, so that one message has it all.
-            rest = [o for o in overrides if not _find_problem(compose, name, o, schema)]
+            rest = [override for override, problem in found.items() if problem is None]
             problems += _validate_if_possible(compose, name, rest, schema)
-            raise ConfigError(problems)
+            raise ConfigError(problems or [_clean_message(error)]) from error
     return _to_object(config, schema)
 
 
@@ -217,10 +239,11 @@ def _list_keys(schema: type[Any], prefix: str = "") -> Iterable[str]:
             yield from _list_keys(kind, f"{prefix}{item.name}.")
 
 
-def _wrap_lists(schema: type[Any], overrides: list[str]) -> list[str]:
+def _wrap_lists(schema: type[Any], overrides: list[str], *, is_sweep: bool = False) -> list[str]:
     """Bring overrides into Hydra's grammar.
 
-    `corpus=DIR` stands for `corpus=[DIR]`; texts such as `where=source=radio` are quoted.
+    `corpus=DIR` stands for `corpus=[DIR]`; texts such as `where=source=radio` are quoted. In a
+    sweep commas part the values of the runs: `corpus=A,B` are two runs, `corpus=[A,B]` is one.
     """
     from typing import get_args, get_origin, get_type_hints
 
@@ -231,13 +254,24 @@ def _wrap_lists(schema: type[Any], overrides: list[str]) -> list[str]:
     for override in overrides:
         key, mark, value = override.partition("=")
         name = key.lstrip("+")
-        if mark and name in lists and value and not value.startswith("["):
-            items = ",".join(_quote(item) for item in value.split(","))
-            override = f"{key}=[{items}]"
-        elif mark and name in texts - lists and value and not value.startswith(("${", "???")):
-            override = f"{key}={_quote(value)}"
+        is_function = is_sweep and re.fullmatch(r"[a-z]+\(.*\)", value)  # such as `range(1,4)`
+        if mark and value and not is_function:
+            if name in lists and not value.startswith("["):
+                override = f"{key}={_wrap_list(value, is_sweep)}"
+            elif name in texts - lists and not value.startswith(("${", "???")):
+                override = f"{key}={_quote_text(value, is_sweep)}"
         wrapped.append(override)
     return wrapped
+
+
+def _wrap_list(value: str, is_sweep: bool) -> str:
+    items = [_quote(item) for item in value.split(",")]
+    return ",".join(f"[{item}]" for item in items) if is_sweep else f"[{','.join(items)}]"
+
+
+def _quote_text(value: str, is_sweep: bool) -> str:
+    is_one = not is_sweep or value[0] in "'\""
+    return _quote(value) if is_one else ",".join(_quote(item) for item in value.split(","))
 
 
 def _quote(text: str) -> str:

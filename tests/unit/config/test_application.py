@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
-from speechvq.config.application import _exit_on_error, load_config
+from speechvq.config.application import _check, _exit_on_error, _wrap_lists, load_config
+from speechvq.config.schemas import register_schemas
 from speechvq.errors import ConfigError, DataError
-from speechvq.models.config import Features
+from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.presets import PRESETS
 from speechvq.training.config import FinetuneConfig, PretrainConfig, Schedule
 
@@ -73,6 +76,56 @@ def test_every_problem_is_in_one_message() -> None:
     assert "`optimizer.lr` must be positive, but is -1" in message
     assert "num_heads" in message
     assert "`output` is required" in message
+
+
+def test_key_of_a_chosen_group_may_be_set_beside_it() -> None:
+    @dataclass(kw_only=True)
+    class OtherConfig(GumbelConfig):
+        other: int = 1
+
+    load_config(PretrainConfig, "pretrain", NEEDED)  # registers the real ones
+    ConfigStore.instance().store(
+        group="quantizer", name="other", node=OtherConfig, package="architecture.quantizer"
+    )
+    config = load_config(
+        PretrainConfig,
+        "pretrain",
+        [*NEEDED, "quantizer=other", "architecture.quantizer.other=7"],
+    )
+    assert isinstance(config.architecture.quantizer, OtherConfig)
+    assert config.architecture.quantizer.other == 7
+
+
+def check(*arguments: str) -> None:
+    register_schemas("pretrain", PretrainConfig)
+    _check("pretrain", PretrainConfig, list(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rewritten"),
+    [
+        (["corpus=/a"], ["corpus=[/a]"]),
+        (["corpus=/a,/b c"], ["corpus=[/a],['/b c']"]),
+        (["corpus=[/a,/b]"], ["corpus=[/a,/b]"]),
+        (["where=source=x,source=y"], ["where='source=x','source=y'"]),
+        (["where='source=x,speaker=y'"], ["where='source=x,speaker=y'"]),
+        (["output=/o_${seed}", "seed=range(1,4)"], ["output='/o_${seed}'", "seed=range(1,4)"]),
+        (["output=choice(/a,/b)"], ["output=choice(/a,/b)"]),
+    ],
+)
+def test_commas_of_a_sweep_part_its_runs(arguments: list[str], rewritten: list[str]) -> None:
+    assert _wrap_lists(PretrainConfig, arguments, is_sweep=True) == rewritten
+
+
+def test_sweeps_are_checked_before_their_first_run() -> None:
+    check("-m", "corpus=/c", "output=/o_${seed}", "seed=range(1,4)", "where=source=x,source=y")
+    with pytest.raises(ConfigError) as caught:
+        check("--multirun", "corpus=/c", "output=/a,/b", "stepz=5", "steps=5,0", "log_every=7")
+    message = str(caught.value)
+    assert "Did you mean `steps`?" in message
+    assert "`steps` must be at least 1, but is 0" in message
+    assert message.count("must be a multiple of `log_every`") == 2
+    assert "`corpus`" not in message
 
 
 @pytest.mark.parametrize(
