@@ -88,8 +88,8 @@ PLANS = {
         num_dev=16,
         num_test=40,
         num_voices=16,
-        pretrain=("preset=tiny", "features=fbank", "steps=700", *_SHORT_BATCHES, *_INTERVALS_FULL),
-        finetune=("steps=600", "freeze_steps=50", *_SHORT_BATCHES, *_INTERVALS_FULL),
+        pretrain=("preset=tiny", "features=fbank", "steps=400", *_SHORT_BATCHES, *_INTERVALS_FULL),
+        finetune=("steps=400", "freeze_steps=50", *_SHORT_BATCHES, *_INTERVALS_FULL),
         expected_seconds={
             "synthesize": 30,
             "prepare": 45,
