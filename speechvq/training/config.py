@@ -262,6 +262,9 @@ class FinetuneConfig(TrainConfig):
     """Pieces of a sentencepiece vocabulary."""
     freeze_steps: int = 200
     """Updates during which only the head learns (with a pretrained model)."""
+    reset_layers: int = 0
+    """Top Transformer layers of a pretrained model that start from random weights: the last layers
+    of a contrastive model serve its own task (Pasad et al. 2021)."""
     mask_prob: float = 0.5
     """Share of frames that are starts of masked spans × span length."""
     mask_length: int = 10
@@ -298,6 +301,8 @@ class FinetuneConfig(TrainConfig):
                 problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
         if not self.speeds or any(not 0.5 <= speed <= 2 for speed in self.speeds):
             problems.append(f"`speeds` must be between 0.5 and 2, but are {self.speeds}.")
+        if self.reset_layers < 0:
+            problems.append(f"`reset_layers` must not be negative, but is {self.reset_layers}.")
         if self.freeze_steps < 0:
             problems.append(f"`freeze_steps` must not be negative, but is {self.freeze_steps}.")
         return problems

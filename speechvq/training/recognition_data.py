@@ -16,7 +16,7 @@ import numpy as np
 from speechvq.data.corpus import list_partitions
 from speechvq.data.index import CorpusIndex, load_index
 from speechvq.data.records import Flag
-from speechvq.errors import DataError, MissingDependencyError
+from speechvq.errors import ConfigError, DataError, MissingDependencyError
 from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.config import CTCModelConfig
 from speechvq.models.ctc_model import CTCModel
@@ -169,8 +169,28 @@ def create_recognizer_model(config: FinetuneConfig, vocabulary: Vocabulary) -> C
             overrides["encoder.dropout"] = config.dropout
         if config.layer_drop_prob is not None:
             overrides["encoder.layer_drop_prob"] = config.layer_drop_prob
-        return init_ctc_from_pretrained(config.model, vocabularies, overrides)
+        model = init_ctc_from_pretrained(config.model, vocabularies, overrides)
+        _reset_top_layers(model, config.reset_layers)
+        return model
     return create_ctc_model(_derive_ctc_config(config), vocabularies)
+
+
+def _reset_top_layers(model: CTCModel, num_layers: int) -> None:
+    """Give the last Transformer layers the weights that a new model would have.
+
+    Raises:
+        ConfigError: The model has fewer layers.
+    """
+    layers = model.encoder.transformer.layers
+    if num_layers > len(layers):
+        raise ConfigError(
+            [f"`reset_layers` must be at most the model's {len(layers)}, but is {num_layers}."]
+        )
+    if num_layers == 0:
+        return
+    new = create_ctc_model(model.config, model.vocabularies).encoder.transformer.layers
+    for number in range(len(layers) - num_layers, len(layers)):
+        layers[number].load_state_dict(new[number].state_dict())
 
 
 def _derive_ctc_config(config: FinetuneConfig) -> CTCModelConfig:
