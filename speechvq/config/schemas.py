@@ -34,8 +34,9 @@ def _register_presets(store: ConfigStore, verb: str) -> None:
     """Add the group `preset`: an architecture with the training values that fit it."""
     for preset in PRESETS:
         architecture = _to_plain(asdict(create_preset(preset)))
-        # `features=waveform` on the command line is short for `architecture.features=waveform`.
+        # `features` on the command line decides; the architecture follows.
         features = architecture.pop("features")
+        architecture["features"] = "${features}"
         node = {
             "architecture": architecture,
             "features": features,

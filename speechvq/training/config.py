@@ -5,9 +5,12 @@ Torch-free dataclasses, composed by Hydra, mapped to fairseq2's by `training.eng
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+from speechvq.errors import DataError
+from speechvq.languages import parse_language
 from speechvq.models.config import Features, PretrainModelConfig
 from speechvq.models.presets import create_preset
 
@@ -73,19 +76,22 @@ class OptimizerConfig:
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
         problems = []
-        if self.lr <= 0:
-            problems.append(f"`optimizer.lr` must be positive, but is {self.lr}.")
-        if self.max_grad_norm <= 0:
+        # Written so that NaN, which compares false with everything, is refused as well.
+        for name in ("lr", "eps", "max_grad_norm"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                problems.append(f"`optimizer.{name}` must be positive, but is {value}.")
+        if not 0 <= self.weight_decay < math.inf:
             problems.append(
-                f"`optimizer.max_grad_norm` must be positive, but is {self.max_grad_norm}."
+                f"`optimizer.weight_decay` must not be negative, but is {self.weight_decay}."
             )
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "warmup_share", "hold_share"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 problems.append(f"`optimizer.{name}` must be in [0, 1), but is {value}.")
-        if not 0 <= self.warmup_share + self.hold_share < 1:
+        if self.warmup_share + self.hold_share >= 1:
             problems.append(
-                "`optimizer.warmup_share` + `optimizer.hold_share` must be in [0, 1), but are "
+                "`optimizer.warmup_share` + `optimizer.hold_share` must be below 1, but are "
                 f"{self.warmup_share} + {self.hold_share}."
             )
         if not 0 <= self.final_lr_scale <= 1:
@@ -125,9 +131,9 @@ class BatchConfig:
         """Return one sentence per impossible value."""
         problems = []
         for name in ("batch_seconds", "max_seconds"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 problems.append(f"`batch.{name}` must be positive, but is {getattr(self, name)}.")
-        if self.min_seconds < 0 or self.min_seconds >= self.max_seconds:
+        if not 0 <= self.min_seconds < self.max_seconds:
             problems.append(
                 f"`batch.min_seconds` must be in [0, `batch.max_seconds` ({self.max_seconds})), "
                 f"but is {self.min_seconds}."
@@ -140,7 +146,7 @@ class BatchConfig:
         for name in ("num_accumulate", "shuffle_window", "num_workers", "num_prefetch"):
             if getattr(self, name) < 1:
                 problems.append(f"`batch.{name}` must be at least 1, but is {getattr(self, name)}.")
-        if self.language_alpha < 0:
+        if not 0 <= self.language_alpha < math.inf:
             problems.append(
                 f"`batch.language_alpha` must not be negative, but is {self.language_alpha}."
             )
@@ -201,12 +207,14 @@ class TrainConfig:
     """Say what the run would do and cost, and write nothing."""
 
     def validate(self) -> list[str]:
-        """Return one sentence per impossible value.
-
-        Also brings `features` to where models look for it.
-        """
-        self.architecture.features = self.features
+        """Return one sentence per impossible value."""
         problems = [*self.optimizer.validate(), *self.batch.validate()]
+        if self.architecture.features is not self.features:
+            features = self.architecture.features.value
+            problems.append(
+                f"`architecture.features` must be what `features` is ({self.features.value}), but "
+                f"is {features}: set `features={features}` instead."
+            )
         if self.output == MISSING_VALUE:
             problems.append("`output` is required: the directory of this run.")
         if not self.corpus:
@@ -217,9 +225,18 @@ class TrainConfig:
             "validate_every",
             "checkpoint_every",
             "keep_checkpoints",
+            "max_skipped_updates",
         ):
             if getattr(self, name) < 1:
                 problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
+        if self.num_threads is not None and self.num_threads < 1:
+            problems.append(
+                f"`num_threads` must be at least 1, or null, but is {self.num_threads}."
+            )
+        if not 0 <= self.seed < 2**31:
+            problems.append(f"`seed` must be in [0, {2**31}), but is {self.seed}.")
+        if not self.max_dev_seconds > 0:
+            problems.append(f"`max_dev_seconds` must be positive, but is {self.max_dev_seconds}.")
         if self.log_every >= 1:
             for name in ("validate_every", "checkpoint_every"):
                 if getattr(self, name) % self.log_every:
@@ -227,10 +244,6 @@ class TrainConfig:
                         f"`{name}` must be a multiple of `log_every` ({self.log_every}), but is "
                         f"{getattr(self, name)}."
                     )
-        if self.max_skipped_updates < 1:
-            problems.append(
-                f"`max_skipped_updates` must be at least 1, but is {self.max_skipped_updates}."
-            )
         return problems
 
 
@@ -245,7 +258,16 @@ class PretrainConfig(TrainConfig):
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
-        return [*super().validate(), *self.architecture.validate()]
+        problems = [*super().validate(), *self.architecture.validate()]
+        found = (_check_language("languages", code) for code in self.languages)
+        problems.extend(problem for problem in found if problem is not None)
+        layer_drop_prob = self.architecture.encoder.layer_drop_prob
+        if self.parallelism is Parallelism.fsdp and layer_drop_prob:
+            problems.append(
+                "`architecture.encoder.layer_drop_prob` must be 0 with `parallelism=fsdp`, whose "
+                f"ranks have to run the same layers, but is {layer_drop_prob}."
+            )
+        return problems
 
 
 @dataclass(kw_only=True)
@@ -287,15 +309,21 @@ class FinetuneConfig(TrainConfig):
         problems = super().validate()
         if self.language == MISSING_VALUE:
             problems.append("`language` is required, such as `language=hin_Deva`.")
+        elif problem := _check_language("language", self.language):
+            problems.append(problem)
+        if self.parallelism is Parallelism.fsdp:
+            # Tried with fairseq2 0.8.1 and torch 2.9.1: on a frozen encoder no head learns.
+            problems.append("`parallelism` must be ddp for finetuning, but is fsdp.")
         if self.model is None:
             problems.extend(self.architecture.validate())
         if self.vocabulary not in ("character", "sentencepiece"):
             problems.append(
                 f"`vocabulary` must be `character` or `sentencepiece`, but is `{self.vocabulary}`."
             )
-        for name in ("mask_prob", "channel_mask_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                problems.append(f"`{name}` must be in [0, 1), but is {getattr(self, name)}.")
+        for name in ("mask_prob", "channel_mask_prob", "dropout", "layer_drop_prob"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                problems.append(f"`{name}` must be in [0, 1), but is {value}.")
         for name in ("mask_length", "channel_mask_length"):
             if getattr(self, name) < 1:
                 problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
@@ -306,3 +334,12 @@ class FinetuneConfig(TrainConfig):
         if self.freeze_steps < 0:
             problems.append(f"`freeze_steps` must not be negative, but is {self.freeze_steps}.")
         return problems
+
+
+def _check_language(key: str, code: str) -> str | None:
+    """Return what is wrong with a language code, or None."""
+    try:
+        parse_language(code)
+    except DataError as error:
+        return f"`{key}`: {error}"
+    return None

@@ -212,6 +212,7 @@ def _create_adamw_config(optimizer: OptimizerConfig) -> AdamWConfig:
 
 def _create_schedule(optimizer: OptimizerConfig, steps: int) -> LRSchedulerSection:
     num_warmup = max(1, round(optimizer.warmup_share * steps)) if optimizer.warmup_share else 0
+    num_warmup = min(num_warmup, steps - 1)  # fairseq2 wants a step left for the decay
     scale = optimizer.final_lr_scale
     match optimizer.schedule:
         case Schedule.linear:

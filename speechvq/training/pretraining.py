@@ -69,6 +69,13 @@ def load_pretrain_data(config: PretrainConfig) -> PretrainData:
         "min_seconds": config.batch.min_seconds,
     }
     train = load_index(config.corpus, split=config.train_split, **options)
+    missing = sorted(set(config.languages) - set(train.languages))
+    if len(train) and missing:
+        raise DataError(
+            f"{', '.join(config.corpus)}: split `{config.train_split}` has no utterance of "
+            f"{', '.join(missing)}, which `languages` asks for, but of "
+            f"{', '.join(train.languages)} (where {config.where!r})."
+        )
     if len(train) == 0:
         raise DataError(
             f"{', '.join(config.corpus)}: no utterance of split `{config.train_split}` is left "

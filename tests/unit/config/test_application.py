@@ -141,11 +141,36 @@ def test_sweeps_are_checked_before_their_first_run() -> None:
         "precision=fp16",
         "steps=0",
         "batch.num_workers=0",
+        "batch.max_seconds=nan",
+        "optimizer.lr=nan",
+        "optimizer.lr=inf",
+        "optimizer.eps=0",
+        "optimizer.weight_decay=-1",
+        "optimizer.warmup_share=-0.1",
+        "seed=-1",
+        "num_threads=0",
+        "max_dev_seconds=0",
+        "languages=hin_Deva,hindi",
+        "architecture.features=waveform",
     ],
 )
 def test_impossible_values_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override.split("=")[0].rsplit(".", maxsplit=1)[-1]):
         load_config(PretrainConfig, "pretrain", [*NEEDED, override])
+
+
+@pytest.mark.parametrize(
+    "override", ["language=hindi", "dropout=1.5", "layer_drop_prob=1", "parallelism=fsdp"]
+)
+def test_impossible_values_of_finetuning_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{override.split('=')[0]}`"):
+        load_config(FinetuneConfig, "finetune", [*NEEDED, "language=hin_Deva", override])
+
+
+def test_layer_drop_is_refused_with_sharded_parameters() -> None:
+    load_config(PretrainConfig, "pretrain", [*NEEDED, "preset=tiny", "parallelism=fsdp"])
+    with pytest.raises(ConfigError, match=r"layer_drop_prob` must be 0 with `parallelism=fsdp`"):
+        load_config(PretrainConfig, "pretrain", [*NEEDED, "preset=base", "parallelism=fsdp"])
 
 
 def run_recipe(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("fairseq2")
 
+from speechvq.errors import DataError
 from speechvq.models.config import Features
 from speechvq.training.config import PretrainConfig
-from speechvq.training.pretraining import PretrainJob
+from speechvq.training.pretraining import PretrainJob, load_pretrain_data
 from speechvq.training.run_directory import RunDirectory
+from tests.support.corpora import write_tone_corpus
 
 
 def create_job(output: Path, **changes: Any) -> PretrainJob:
@@ -37,6 +39,17 @@ def test_unused_parameters_are_searched_only_where_there_are_any(
     tmp_path: Path, changes: dict[str, Any], is_static: bool
 ) -> None:
     assert create_job(tmp_path / "run", **changes).has_static_graph is is_static
+
+
+def test_language_that_the_corpus_lacks_is_named(tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "tones", counts={"train": 1})
+    config = PretrainConfig(
+        output=str(tmp_path / "run"), corpus=[str(corpus)], languages=["tam_Taml", "tam_Latn"]
+    )
+    with pytest.raises(DataError, match=r"no utterance of tam_Latn, .* but of tam_Taml"):
+        load_pretrain_data(config)
+    config.languages = ["tam_Taml"]
+    assert load_pretrain_data(config).train.languages == ("tam_Taml",)
 
 
 def test_job_knows_what_a_kill_left_undone(tmp_path: Path) -> None:
