@@ -1,7 +1,8 @@
 """The index of a corpus: where each utterance lies and how long it is, without its audio.
 
 Stands between the corpus on disk (`data.corpus`) and the order of an epoch (`data.order`). It reads
-a few narrow columns of every Parquet file once; six million utterances take about 200 MB.
+a few narrow columns of every Parquet file once. An utterance takes about 120 bytes, and 300 while
+the index is made: 0.7 GB and 1.8 GB for six million, on every rank.
 """
 
 from __future__ import annotations
@@ -141,12 +142,15 @@ def _read_file(
     path: Path, number: int, language: str, conditions: dict[str, str], needs_text: bool
 ) -> pa.Table:
     """Read the narrow columns of one file, with the place of every row."""
-    with pq.ParquetFile(path) as parquet:
-        metadata = parquet.metadata
-        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        has_flags = "flags" in parquet.schema_arrow.names
-        names = ["id", "num_samples", "text", *(["flags"] if has_flags else []), *conditions]
-        table = parquet.read(columns=list(dict.fromkeys(names)))
+    try:
+        with pq.ParquetFile(path) as parquet:
+            metadata = parquet.metadata
+            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+            has_flags = "flags" in parquet.schema_arrow.names
+            names = ["id", "num_samples", "text", *(["flags"] if has_flags else []), *conditions]
+            table = parquet.read(columns=list(dict.fromkeys(names)))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Prepare the corpus again.") from error
     keep = pa.array(np.ones(table.num_rows, dtype=bool))
     for name, value in conditions.items():
         matches = pc.equal(pc.cast(table[name], pa.string()), value)

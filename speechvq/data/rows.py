@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechvq.data.audio import decode_flac
+from speechvq.data.audio_errors import AudioError
 from speechvq.data.index import CorpusIndex
 from speechvq.errors import DataError
 
@@ -42,13 +43,19 @@ class RowReader:
         """
         table = self._load(position)
         row = int(self._index.row[position])
-        waveform = decode_flac(table["audio"][row].as_buffer().to_pybytes())
+        place = (
+            f"{self._index.files[int(self._index.file[position])]}: utterance "
+            f"`{self._index.ids[position]}`"
+        )
+        try:
+            waveform = decode_flac(table["audio"][row].as_buffer().to_pybytes())
+        except AudioError as error:
+            raise DataError(f"{place}: {error} Prepare the corpus again.") from error
         expected = int(self._index.num_samples[position])
         if len(waveform) != expected:
             raise DataError(
-                f"{self._index.files[int(self._index.file[position])]}: utterance "
-                f"`{self._index.ids[position]}` must have {expected} samples, but has "
-                f"{len(waveform)}; the corpus is damaged, prepare it again."
+                f"{place} must have {expected} samples, but has {len(waveform)}; the corpus is "
+                "damaged, prepare it again."
             )
         return waveform
 

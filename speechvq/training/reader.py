@@ -15,7 +15,7 @@ from fairseq2.datasets import DataReader
 from typing_extensions import override
 
 from speechvq.data.order import PlannedBatch
-from speechvq.errors import DataError, SpeechvqError
+from speechvq.errors import DataError
 
 BatchT = TypeVar("BatchT")
 
@@ -60,7 +60,7 @@ class PlannedReader(DataReader[BatchT], Generic[BatchT]):
         self._is_endless = is_endless
         self._is_cancelled = is_cancelled
         self._plans: dict[int, list[PlannedBatch]] = {}
-        self._failure: SpeechvqError | None = None
+        self._failure: Exception | None = None
         self.reset()
 
     @override
@@ -131,8 +131,8 @@ class PlannedReader(DataReader[BatchT], Generic[BatchT]):
     def _load_batch(self, planned: PlannedBatch) -> BatchT:
         try:
             return self._load(planned)
-        except SpeechvqError as error:
-            # The native pipeline replaces our exception by its own; keep the one with the advice.
+        except Exception as error:
+            # The native pipeline replaces an exception by its own; keep the one that says why.
             self._failure = error
             raise
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from speechvq.data.corpus import CorpusWriter
 from speechvq.data.index import load_index
+from speechvq.data.records import Utterance
 from speechvq.data.rows import RowReader
 from speechvq.errors import DataError
 from tests.support.corpora import write_tone_corpus
@@ -68,3 +70,24 @@ def test_wrong_length_is_reported_with_the_id(corpus: Path) -> None:
     index.num_samples[3] += 1
     with pytest.raises(DataError, match=index.ids[3]):
         RowReader(index, capacity=1).read_waveform(3)
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "tones", counts={"train": 2})
+    (part,) = corpus.glob("split=train/language=tam_Taml/part-*.parquet")
+    part.write_bytes(part.read_bytes()[:-100])  # as a copy that was cut short
+    with pytest.raises(DataError, match=r"tam_Taml.*part-00000.parquet cannot be read"):
+        load_index([corpus], split="train")
+
+
+def test_damaged_audio_is_named_with_file_and_id(tmp_path: Path) -> None:
+    with CorpusWriter(tmp_path / "corpus") as writer:
+        writer.add(
+            Utterance(
+                id="x/1", language="hin_Deva", split="train", audio=b"fLaC no more",
+                num_samples=16_000, source="x", recording="x", path="x",
+            )
+        )  # fmt: skip
+    index = load_index([tmp_path / "corpus"], split="train")
+    with pytest.raises(DataError, match=r"part-00000.parquet: utterance `x/1`: .* damaged"):
+        RowReader(index, capacity=1).read_waveform(0)

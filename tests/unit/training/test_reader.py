@@ -106,6 +106,14 @@ def test_our_errors_pass_through_the_native_pipeline() -> None:
         next(reader)
 
 
+def test_defects_of_a_loader_are_not_taken_for_bad_data() -> None:
+    def fail(batch: PlannedBatch) -> None:
+        raise IndexError("a defect of ours")
+
+    with pytest.raises(IndexError, match="a defect of ours"):
+        next(PlannedReader(plan, fail))
+
+
 def test_empty_plan_is_an_error() -> None:
     reader = PlannedReader(lambda epoch: [], load)
     with pytest.raises(DataError, match="no utterance"):
