@@ -28,6 +28,9 @@ from speechvq.models.vocabulary import Vocabulary
 from speechvq.training.batches import CTCBatch, PretrainBatch
 from speechvq.training.metrics import LANGUAGE_PREFIX, TensorSum, compute_perplexity
 
+CTC_SUMS = ("loss", "labels", "blank frames", "frames", "empty hypotheses", "utterances")
+"""What a CTC unit sums over batches and ranks."""
+
 
 @dataclass(frozen=True)
 class PretrainObjective:
@@ -292,7 +295,7 @@ class CTCUnit(TrainUnit[CTCBatch]):
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("_sums", TensorSum((5,)))
+        metric_bag.add("_sums", TensorSum((len(CTC_SUMS),)))
         metric_bag.add("total_audio_hours", TensorSum(()))
 
     @override
@@ -363,7 +366,7 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
 
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("_sums", TensorSum((5,)))
+        metric_bag.add("_sums", TensorSum((len(CTC_SUMS),)))
         metric_bag.add("_errors", TensorSum((4,)))
 
     @override
@@ -419,19 +422,20 @@ def _update_ctc_sums(bag: MetricBag, batch: CTCBatch, output: CTCOutput, loss: T
             [
                 loss.double(),
                 batch.target_lengths.sum().to(loss.device).double(),
-                (is_blank & valid).sum() / valid.sum().double(),
-                is_empty.double().mean(),
-                torch.ones((), dtype=torch.float64, device=loss.device),
+                (is_blank & valid).sum().double(),
+                valid.sum().double(),
+                is_empty.sum().double(),
+                torch.tensor(len(is_empty), dtype=torch.float64, device=loss.device),
             ]
         )
     )
 
 
 def _compute_ctc_values(values: MutableMapping[str, object]) -> None:
-    loss, labels, blank, empty, batches = _pop_tensor(values, "_sums").tolist()
+    loss, labels, blank, frames, empty, utterances = _pop_tensor(values, "_sums").tolist()
     values["loss"] = loss / max(labels, 1)
-    values["blank_share"] = blank / max(batches, 1)
-    values["empty_share"] = empty / max(batches, 1)
+    values["blank_share"] = blank / max(frames, 1)
+    values["empty_share"] = empty / max(utterances, 1)
     hours = values.pop("total_audio_hours", None)
     if isinstance(hours, Tensor):
         values["audio_hours"] = float(hours)
