@@ -119,6 +119,8 @@ class Job(Protocol):
 
     stop: StopRequest | None
     """Set by the engine before `build` is called."""
+    guard: FiniteGuard | None
+    """Set by the engine before the first step."""
 
     @property
     def has_static_graph(self) -> bool:
@@ -303,6 +305,7 @@ class EngineRecipe(Recipe):
             self._config.max_skipped_updates,
             lambda: f"step {trainer.step_nr}",
         )
+        self._job.guard = guard
         context.get_optimizer().register_step_pre_hook(guard)
         scheduler = context.get_lr_scheduler()
         assert isinstance(scheduler, AbstractLRScheduler)

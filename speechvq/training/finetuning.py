@@ -6,7 +6,6 @@ Source: wav2vec 2.0, section 3.3.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -31,7 +30,7 @@ from speechvq.training.engine import (
     get_world_size,
     run_job,
 )
-from speechvq.training.guards import StopRequest
+from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recognition_data import (
@@ -74,6 +73,7 @@ class FinetuneJob:
         self._directory = directory
         self._model: CTCModel | None = None
         self.stop: StopRequest | None = None
+        self.guard: FiniteGuard | None = None
 
     @property
     def has_static_graph(self) -> bool:
@@ -96,7 +96,7 @@ class FinetuneJob:
             self._config.freeze_steps if self._config.model is not None else 0,
             functools.partial(self._set_frozen, model),
             self._on_step,
-            lambda values: None,
+            self._on_values,
         )
         augmentation = CTCAugmentation(
             mask_prob=self._config.mask_prob,
@@ -175,6 +175,10 @@ class FinetuneJob:
 
     def _is_cancelled(self) -> bool:
         return self.stop is not None and self.stop.is_agreed
+
+    def _on_values(self, values: MutableMapping[str, object]) -> None:
+        if self.guard is not None and (number := self.guard.take_num_skipped()):
+            values["skipped_updates"] = number
 
     def _on_validation(self, step: int, values: MutableMapping[str, object]) -> None:
         """Keep the model if it is the best so far; on rank 0."""
@@ -260,7 +264,6 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
     first_step = directory.find_last_checkpoint()
     file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
     recorder = RunRecorder(file, config.steps, first_step)
-    start = time.monotonic()
     step = run_job(FinetuneJob(config, data, directory), config, recorder, directory.path)
     if is_main:
         lines = {line["split"]: line for line in read_metrics(directory.metrics)}
@@ -269,7 +272,7 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
                 "verb": "finetune",
                 "language": config.language,
                 "steps": step,
-                "seconds": round(time.monotonic() - start, 1),
+                "seconds": lines.get("train", {}).get("total_time"),
                 "best": directory.read_json("best.json"),
                 "corpus": describe_index(data.train),
                 "notes": data.notes,

@@ -59,9 +59,13 @@ class FiniteGuard:
             raise TrainingDivergedError(
                 f"{self._num_in_a_row} updates in a row had a loss or gradient that is not finite "
                 f"({self._describe()}). The weights are those before the first of them. Lower "
-                "`optimizer.lr`, raise `optimizer.warmup_share`, or use `precision=fp32`; a "
-                "damaged utterance shows as the same ids in each of the steps."
+                "`optimizer.lr`, raise `optimizer.warmup_share`, or use `precision=fp32`."
             )
+
+    def take_num_skipped(self) -> int:
+        """Return the skipped updates since this was asked last."""
+        number, self.num_skipped = self.num_skipped, 0
+        return number
 
     def _are_finite(self, parameters: list[torch.nn.Parameter]) -> bool:
         is_finite = True
@@ -85,10 +89,11 @@ class Stoppable(Protocol):
     """
 
     _max_num_steps: int | None
+    _stop_requested: bool
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGINT into a clean end of the run at the next step, agreed between ranks.
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a clean end at the next step, agreed between ranks.
 
     Args:
         gang: All ranks.
@@ -126,6 +131,7 @@ class StopRequest:
     def agree(self) -> bool:
         """Tell whether any rank was asked to stop; all ranks must ask at the same point."""
         if not self.is_agreed:
+            self._take_engine_request()
             number = self.signal_number
             if self._gang.size > 1:
                 number = int(all_sum(self._gang, number)) and (number or signal.SIGTERM)
@@ -133,3 +139,9 @@ class StopRequest:
                 self.signal_number = number
                 self.is_agreed = True
         return self.is_agreed
+
+    def _take_engine_request(self) -> None:
+        """Treat SIGUSR1 as SIGTERM: fairseq2 catches it, trains to the end, and then fails."""
+        if self._trainer is not None and self._trainer._stop_requested:
+            self._trainer._stop_requested = False
+            self.signal_number = self.signal_number or signal.SIGTERM

@@ -6,7 +6,6 @@ Source: wav2vec 2.0, section 3.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -34,12 +33,12 @@ from speechvq.training.engine import (
     get_world_size,
     run_job,
 )
-from speechvq.training.guards import StopRequest
+from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recorder import RunRecorder
 from speechvq.training.report import write_run_report
-from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.run_directory import RunDirectory, flatten, to_plain
 from speechvq.training.selection import describe_index, limit_index
 from speechvq.training.units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 
@@ -51,10 +50,12 @@ class PretrainData:
     Attributes:
         train: To learn from.
         dev: To validate on, at most `max_dev_seconds` per language; may be empty.
+        notes: What was left out, one sentence each.
     """
 
     train: CorpusIndex
     dev: CorpusIndex
+    notes: list[str]
 
 
 def load_pretrain_data(config: PretrainConfig) -> PretrainData:
@@ -87,7 +88,18 @@ def load_pretrain_data(config: PretrainConfig) -> PretrainData:
     if len(dev):
         keep = torch.tensor(known)[torch.from_numpy(dev.language).long()].numpy()
         dev = dev.select(keep)
-    return PretrainData(train, limit_index(dev, config.max_dev_seconds))
+    notes = []
+    if train.num_too_short:
+        notes.append(
+            f"{train.num_too_short} utterances are shorter than `batch.min_seconds` "
+            f"({config.batch.min_seconds}); they are left out."
+        )
+    if len(dev) == 0:
+        notes.append(
+            f"The corpus has no split `{config.dev_split}` of these languages: there is no "
+            "validation."
+        )
+    return PretrainData(train, limit_index(dev, config.max_dev_seconds), notes)
 
 
 class PretrainJob:
@@ -104,6 +116,7 @@ class PretrainJob:
         self._data = data
         self._directory = directory
         self.stop: StopRequest | None = None
+        self.guard: FiniteGuard | None = None
 
     @property
     def has_static_graph(self) -> bool:
@@ -203,7 +216,8 @@ class PretrainJob:
         return self.stop is not None and self.stop.is_agreed
 
     def _on_values(self, values: MutableMapping[str, object]) -> None:
-        pass
+        if self.guard is not None and (number := self.guard.take_num_skipped()):
+            values["skipped_updates"] = number
 
     def is_validated(self, step: int) -> bool:
         """Tell whether the metrics hold the validation of a step."""
@@ -257,9 +271,11 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
     directory.write_config()
     first_step = directory.find_last_checkpoint()
     is_main = get_rank() == 0
+    if is_main:
+        for line in data.notes:
+            print(f"  note: {line}", flush=True)
     file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
     recorder = RunRecorder(file, config.steps, first_step)
-    start = time.monotonic()
     step = run_job(PretrainJob(config, data, directory), config, recorder, directory.path)
     if is_main:
         values = _find_last_values(directory)
@@ -267,8 +283,9 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
             {
                 "verb": "pretrain",
                 "steps": step,
-                "seconds": round(time.monotonic() - start, 1),
+                "seconds": values.get("train", {}).get("total_time"),
                 "corpus": describe_index(data.train),
+                "notes": data.notes,
                 **values,
             }
         )
@@ -280,10 +297,12 @@ def _check_init(init: str | None, architecture: PretrainModelConfig) -> None:
     if init is None:
         return
     found = load_pretrain_model(init).config
-    if to_plain(asdict(found)) != to_plain(asdict(architecture)):
-        raise ConfigError(
-            [
-                f"`architecture` must be that of the model in `init` ({init}), but differs; use "
-                "the same `preset` and `features`."
-            ]
-        )
+    before, now = (flatten(to_plain(asdict(value))) for value in (found, architecture))
+    problems = [
+        f"`architecture.{key}` must be that of the model in `init` ({init}), {before.get(key)!r}, "
+        f"but is {now.get(key)!r}."
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if problems:
+        raise ConfigError([*problems, "Use the same `preset` and `features`, and no other value."])

@@ -38,7 +38,8 @@ def test_non_finite_update_changes_neither_weights_nor_moments(bad: float) -> No
     before = [p.detach().clone() for p in model.parameters()]
     moments = [optimizer.state[p]["exp_avg"].clone() for p in model.parameters()]
     step(model, optimizer, bad)
-    assert guard.num_skipped == 1
+    assert guard.take_num_skipped() == 1
+    assert guard.take_num_skipped() == 0
     for parameter, old, moment in zip(model.parameters(), before, moments, strict=True):
         assert torch.equal(parameter, old)
         assert torch.equal(optimizer.state[parameter]["exp_avg"], moment)
@@ -61,6 +62,7 @@ def test_too_many_in_a_row_end_the_run_with_code_3() -> None:
 
 class _Trainer:
     _max_num_steps: int | None = 100
+    _stop_requested = False
 
 
 def test_sigterm_ends_the_run_at_the_next_step() -> None:
@@ -77,6 +79,19 @@ def test_sigterm_ends_the_run_at_the_next_step() -> None:
     finally:
         stop.restore()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_stop_that_fairseq2_was_asked_for_ends_the_run_too() -> None:
+    stop, trainer = StopRequest(FakeGang(CPU)), _Trainer()
+    stop.install(trainer)
+    try:
+        trainer._stop_requested = True  # what its handler of SIGUSR1 does
+        stop.check(6)
+        assert trainer._max_num_steps == 6
+        assert stop.signal_number == signal.SIGTERM
+        assert not trainer._stop_requested  # or fairseq2 would fail after the last step
+    finally:
+        stop.restore()
 
 
 def test_second_interrupt_stops_at_once() -> None:
