@@ -11,6 +11,7 @@ from speechvq.training.config import FinetuneConfig
 
 def run(config: FinetuneConfig) -> None:
     """Finetune, or say what it would cost."""
+    from speechvq.training.engine import get_rank
     from speechvq.training.finetuning import run_finetuning
     from speechvq.training.planning import print_finetune_plan
 
@@ -18,7 +19,8 @@ def run(config: FinetuneConfig) -> None:
         print_finetune_plan(config)
         return
     directory = run_finetuning(config)
-    print(f"Recogniser: {directory.model}\nReport: {directory.path / 'report.html'}")
+    if get_rank() == 0:
+        print(f"Recogniser: {directory.model}\nReport: {directory.path / 'report.html'}")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from speechvq.training.config import PretrainConfig
 
 def run(config: PretrainConfig) -> None:
     """Pretrain, or say what it would cost."""
+    from speechvq.training.engine import get_rank
     from speechvq.training.planning import print_pretrain_plan
     from speechvq.training.pretraining import run_pretraining
 
@@ -18,7 +19,8 @@ def run(config: PretrainConfig) -> None:
         print_pretrain_plan(config)
         return
     directory = run_pretraining(config)
-    print(f"Pretrained model: {directory.model}\nReport: {directory.path / 'report.html'}")
+    if get_rank() == 0:
+        print(f"Pretrained model: {directory.model}\nReport: {directory.path / 'report.html'}")
 
 
 def main() -> None:

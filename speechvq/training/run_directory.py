@@ -14,6 +14,7 @@ where the run stopped (DESIGN.md D2).
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -27,6 +28,9 @@ FREE_KEYS = frozenset(
      "batch.num_prefetch", "tensorboard", "wandb_project"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
+
+MAX_WAIT_SECONDS = 300.0
+"""How long other ranks wait for rank 0 to begin the run."""
 
 EXTENDABLE_KEYS = frozenset({"steps"})
 """Keys that `resume=extend` may change."""
@@ -121,11 +125,29 @@ class RunDirectory:
             raise ConfigError([*problems, advice])
 
     def write_config(self) -> None:
-        """Create the directory and save the resolved configuration, on rank 0."""
+        """Create the directory and save the resolved configuration; other ranks wait for rank 0.
+
+        Raises:
+            ConfigError: Rank 0 did not begin the run.
+        """
         if not self._is_main:
+            self._wait_for_main()
             return
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_json("config.json", self._plain)
+
+    def _wait_for_main(self) -> None:
+        """Wait until rank 0 has judged the directory: nothing is written to a foreign one."""
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while not (self.path / "config.json").exists():
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    [
+                        f"Rank 0 has not begun the run in {self.path} within {MAX_WAIT_SECONDS} s: "
+                        "see its message, and that all ranks see the same directory."
+                    ]
+                )
+            time.sleep(0.05)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Save what came out of the run."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,18 +58,32 @@ def test_other_number_of_ranks_is_refused(started: Path) -> None:
         RunDirectory(create_config(started), "pretrain", num_ranks=2).check()
 
 
-def test_other_ranks_leave_the_directory_to_rank_0(tmp_path: Path) -> None:
+def test_other_ranks_wait_for_rank_0(tmp_path: Path) -> None:
     config = create_config(tmp_path / "run")
+    main = RunDirectory(config, "pretrain", rank=0, num_ranks=2)
     other = RunDirectory(config, "pretrain", rank=1, num_ranks=2)
+    with ThreadPoolExecutor(1) as pool:
+        other.check()
+        waiting = pool.submit(other.write_config)
+        (tmp_path / "run").mkdir()
+        temporary = tmp_path / "run" / ".config.json.tmp"
+        temporary.write_text("{")  # rank 0 is writing
+        other.check()
+        time.sleep(0.2)
+        assert not waiting.done()
+        temporary.unlink()
+        main.check()
+        main.write_config()
+        waiting.result(timeout=10)
     other.check()
-    other.write_config()
+
+
+def test_other_ranks_do_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechvq.training.run_directory.MAX_WAIT_SECONDS", 0.1)
+    other = RunDirectory(create_config(tmp_path / "run"), "pretrain", rank=1, num_ranks=2)
+    with pytest.raises(ConfigError, match="Rank 0 has not begun the run"):
+        other.write_config()
     assert not (tmp_path / "run").exists()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.tmp").write_text("{")  # rank 0 is writing
-    other.check()
-    (tmp_path / "run" / ".config.json.tmp").unlink()
-    RunDirectory(config, "pretrain", rank=0, num_ranks=2).write_config()
-    other.check()
 
 
 def test_other_verb_is_refused(started: Path) -> None:
