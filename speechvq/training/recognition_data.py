@@ -61,6 +61,8 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
         DataError: Nothing is left to learn from; says why.
     """
     notes: list[str] = []
+    if config.model is None:
+        notes.append("No `model` was given: everything is learned from scratch.")
     train = _load_split(config, config.train_split)
     if len(train) == 0:
         raise DataError(_explain_empty(config))

@@ -103,6 +103,7 @@ def test_what_cannot_be_learned_is_left_out_and_named(tmp_path: Path) -> None:
     assert "1 of 4 transcripts are left out because preparation flagged them (digits: 1)" in notes
     assert "`u2` (99 labels" in notes or "`u2` (109 labels" in notes
     assert "'d' ×1 (first in `u4`)" in notes
+    assert "learned from scratch" in notes
     assert sorted(set("abc")) == list(data.vocabulary.labels[3:])
 
 
