@@ -1,7 +1,7 @@
 """The whole line on synthetic speech: synthesise, prepare, pretrain, finetune, evaluate, one page.
 
-python -m recipes.demo output=demo              # at most 15 minutes on two cores
-python -m recipes.demo output=demo preset=ci    # two minutes, proves that it runs
+python -m recipes.demo output=demo              # about 15 minutes on two cores
+python -m recipes.demo output=demo preset=ci    # about two minutes, proves that it runs
 """
 
 from __future__ import annotations

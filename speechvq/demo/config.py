@@ -13,9 +13,9 @@ class DemoPreset(StrEnum):
     """Size of the demo."""
 
     full = "full"
-    """At most fifteen minutes on two cores; the recognisers learn something."""
+    """About fifteen minutes on two cores; the recognisers learn something."""
     ci = "ci"
-    """Two minutes; proves that every stage runs, and nothing else."""
+    """About two minutes; proves that every stage runs, and nothing else."""
 
 
 @dataclass(kw_only=True)
@@ -25,7 +25,7 @@ class DemoConfig:
     output: str = "demo"
     """Directory of everything that the demo makes; started again, it goes on where it stopped."""
     preset: DemoPreset = DemoPreset.full
-    """`full` (at most 15 minutes on two cores) or `ci` (two minutes)."""
+    """`full` (about 15 minutes on two cores) or `ci` (about two minutes)."""
     workers: int = 2
     """Processes that synthesise and prepare; changes nothing in the results."""
     seed: int = 1
