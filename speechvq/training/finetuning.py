@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
-from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.decoding.alignment import Unit, count_edits
@@ -46,14 +46,6 @@ from speechvq.training.units import CTCEvalUnit, CTCUnit
 
 ALMOST_ALL = 0.95
 """Share of empty hypotheses from which a run is told to be stuck on the blank."""
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best validation so far."""
-
-    step: int
-    cer: float
 
 
 class FinetuneJob:
@@ -149,7 +141,7 @@ class FinetuneJob:
             augmentation=augmentation,
         )
         return PlannedReader(
-            functools.partial(_plan, index, order),
+            functools.partial(plan_epoch, index, order),
             loader,
             rank=ranks.rank,
             world_size=ranks.world_size,
@@ -193,7 +185,7 @@ class FinetuneJob:
         best = self._directory.read_json("best.json")
         if best is None or cer < best["cer"] or step == best["step"]:
             self._save(step, {"cer": cer, "wer": float(str(values["wer"]))})
-            self._directory.write_json("best.json", asdict(_Best(step, cer)))
+            self._directory.write_json("best.json", {"step": step, "cer": cer})
 
     def _save(self, step: int, metrics: dict[str, Any]) -> None:
         assert self._model is not None
@@ -230,10 +222,6 @@ def _count_errors(references: list[str], hypotheses: list[str]) -> tuple[int, in
         int(words.errors.sum()),
         int(words.reference_lengths.sum()),
     )
-
-
-def _plan(index: CorpusIndex, order: OrderConfig, epoch: int) -> list[PlannedBatch]:
-    return plan_epoch(index, order, epoch)
 
 
 def run_finetuning(config: FinetuneConfig) -> RunDirectory:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex, load_index
-from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
+from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError, DataError
@@ -187,7 +187,7 @@ class PretrainJob:
             num_distractors=self._config.architecture.num_distractors,
         )
         return PlannedReader(
-            functools.partial(_plan, index, order),
+            functools.partial(plan_epoch, index, order),
             loader,
             rank=ranks.rank,
             world_size=ranks.world_size,
@@ -237,10 +237,6 @@ class PretrainJob:
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
             corpus=describe_index(self._data.train),
         )
-
-
-def _plan(index: CorpusIndex, order: OrderConfig, epoch: int) -> list[PlannedBatch]:
-    return plan_epoch(index, order, epoch)
 
 
 def _find_last_values(directory: RunDirectory) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class PretrainSums:
         bag.add("_by_language", TensorSum((size, len(self.COLUMNS))))
         codebooks = (self._objective.num_codebooks, self._objective.codebook_size)
         bag.add("_code_counts", TensorSum((size, *codebooks)))
-        bag.add("_scalars", TensorSum((4,)))
+        bag.add("_scalars", TensorSum((3,)))
         bag.add("total_audio_hours", TensorSum(()))
 
     @torch.no_grad()
@@ -92,7 +92,7 @@ class PretrainSums:
         num_targets = valid.sum().double()
         scalars = (output.diversity_loss.double(), output.feature_penalty.double())
         bag.get("_scalars", TensorSum).update(
-            torch.stack([num_targets, *(value * num_targets for value in scalars), num_targets * 0])
+            torch.stack([num_targets, *(value * num_targets for value in scalars)])
         )
         bag.get("total_audio_hours", TensorSum).update(seconds.sum() / 3600)
 
@@ -111,7 +111,7 @@ class PretrainSums:
         """Replace the sums in `values` by readable numbers."""
         by_language = _pop_tensor(values, "_by_language")
         counts = _pop_tensor(values, "_code_counts")
-        num_targets, diversity, penalty, _ = _pop_tensor(values, "_scalars").tolist()
+        num_targets, diversity, penalty = _pop_tensor(values, "_scalars").tolist()
         total = by_language.sum(0)
         num_targets = max(num_targets, 1.0)
         objective = self._objective
