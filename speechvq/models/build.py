@@ -131,6 +131,7 @@ def _create_speech_encoder(config: PretrainModelConfig | CTCModelConfig) -> Spee
             encoder.model_dim,
             encoder.num_heads,
             encoder.ffn_dim,
+            conv_kernel=encoder.conv_kernel,
             norm_first=encoder.norm_first,
             dropout=encoder.dropout,
             attention_dropout=encoder.attention_dropout,

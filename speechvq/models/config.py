@@ -109,6 +109,9 @@ class EncoderConfig:
     """Frames that the positional convolution sees."""
     position_groups: int = 16
     """Groups of the positional convolution; must divide `model_dim`."""
+    conv_kernel: int = 0
+    """Frames that a depthwise convolution in every layer sees (Conformer), an odd number; 0: none,
+    as in wav2vec 2.0."""
 
     def validate(self, prefix: str = "encoder.") -> list[str]:
         """All problems of this section."""
@@ -119,6 +122,10 @@ class EncoderConfig:
             problems += _check_at_least(prefix, self, name, 1)
         for name in ("dropout", "attention_dropout", "activation_dropout", "layer_drop_prob"):
             problems += _check_prob(prefix, self, name)
+        if self.conv_kernel != 0 and (self.conv_kernel < 0 or self.conv_kernel % 2 == 0):
+            problems.append(
+                f"`{prefix}conv_kernel` must be odd, or 0 for none, but is {self.conv_kernel}."
+            )
         problems += _check_divides(prefix, self, "num_heads", "model_dim")
         problems += _check_divides(prefix, self, "position_groups", "model_dim")
         return problems

@@ -24,8 +24,7 @@ class EncoderOutput:
     Attributes:
         context: (B, T, D), output of the Transformer.
         lengths: (B,) long, valid frames, on the device of the lengths that came in.
-        features: (B, T, C), front end after layer norm, before projection and mask: what is
-            quantised.
+        features: (B, T, C), normalised front end, before projection and mask: what is quantised.
         feature_penalty: () float32, mean square of the front end before layer norm over valid
             frames; 0 where it has no parameters.
         layers: L + 1 tensors (B, T, D) if asked for, see `speechvq.nn.transformer.Encoder`.
@@ -62,14 +61,18 @@ class SpeechEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.front_end = front_end
-        self.feature_norm = nn.LayerNorm(front_end.output_dim)
+        self.learns_features = any(True for _ in front_end.parameters())
+        # Log-mel features are normalised over the utterance already. To normalise each frame as
+        # well would blow the noise of silent frames up until it looks like speech.
+        self.feature_norm = (
+            nn.LayerNorm(front_end.output_dim) if self.learns_features else nn.Identity()
+        )
         self.projection = nn.Linear(front_end.output_dim, model_dim)
         self.dropout = nn.Dropout(dropout_input)
         self.mask_embedding = nn.Parameter(torch.empty(model_dim).uniform_())
         self.positions = positions
         self.transformer = transformer
         self.feature_grad_scale = feature_grad_scale
-        self.learns_features = any(True for _ in front_end.parameters())
 
     def num_frames(self, num_samples: int) -> int:
         """Frames of an utterance of `num_samples` samples."""
@@ -112,14 +115,14 @@ class SpeechEncoder(nn.Module):
         return EncoderOutput(context, lengths, features, penalty, layers)
 
     def compute_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs the front end and its layer norm.
+        """Runs the front end and its normalisation.
 
         Args:
             waveform: (B, S) float32.
             lengths: (B,) long, valid samples.
 
         Returns:
-            Features (B, T, C) after layer norm, (B,) valid frames, and the feature penalty ().
+            Normalised features (B, T, C), (B,) valid frames, and the feature penalty ().
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.feature_grad_scale > 0.0):
             features, lengths = self.front_end(waveform, lengths)

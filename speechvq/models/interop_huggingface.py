@@ -186,6 +186,12 @@ def config_to_huggingface(
             f"{config.features.value}: Wav2Vec2 has no filter banks. Train with features=waveform."
         )
     encoder, waveform = config.encoder, config.waveform
+    if encoder.conv_kernel:
+        raise ModelError(
+            "`encoder.conv_kernel` must be 0 for an export to transformers, but is "
+            f"{encoder.conv_kernel}: Wav2Vec2 has no convolution in its layers. Train with "
+            "architecture.encoder.conv_kernel=0."
+        )
     document: dict[str, Any] = {
         "model_type": "wav2vec2",
         "hidden_size": encoder.model_dim,

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from speechvq.errors import ConfigError
 from speechvq.models.config import (
     EncoderConfig,
+    FbankConfig,
     FeatureNorm,
     Features,
     GumbelConfig,
@@ -42,13 +45,19 @@ def create_preset(name: str) -> PretrainModelConfig:
 
 
 def _create_tiny() -> PretrainModelConfig:
-    """5.6 M parameters: minutes on two CPU cores.
+    """6.7 M parameters: minutes on two CPU cores.
 
-    No dropout, as a run this short sees little twice; attention dropout would cost 40 % of a step.
+    Frames of 40 ms: half the work of 20 ms, and a recogniser learns from far fewer updates. No
+    dropout, as a run this short sees little twice; attention dropout would cost 40 % of a step.
     """
     return PretrainModelConfig(
         features=Features.fbank,
-        waveform=_create_narrow_waveform([64, 96, 128, 192, 256, 256, 256]),
+        fbank=FbankConfig(stack=4),
+        waveform=replace(
+            _create_narrow_waveform([64, 96, 128, 192, 256, 256, 256]),
+            kernels=[10, 4, 3, 3, 3, 2, 2],
+            strides=[5, 4, 2, 2, 2, 2, 2],
+        ),
         encoder=EncoderConfig(
             num_layers=6,
             model_dim=256,
@@ -58,8 +67,11 @@ def _create_tiny() -> PretrainModelConfig:
             dropout=0.0,
             attention_dropout=0.0,
             layer_drop_prob=0.0,
+            position_kernel=64,
+            conv_kernel=15,
         ),
         quantizer=GumbelConfig(temperature_decay=0.999),
+        mask_length=5,
         feature_penalty_weight=0.0,
         feature_grad_scale=1.0,
         dropout_input=0.0,

@@ -96,7 +96,9 @@ class FbankFeatureExtractor(FrontEnd):
             features = features[:, : num_frames * self.stack]  # (B, stack * T, num_mels)
             if self.normalize:
                 features = _normalize_frames(features, lengths * self.stack)
-        return features.reshape(features.size(0), num_frames, self.output_dim), lengths
+        # Mel by mel, so that codebooks that share the channels each get a range of frequencies.
+        features = features.reshape(-1, num_frames, self.stack, self.num_mels).transpose(2, 3)
+        return features.reshape(-1, num_frames, self.output_dim), lengths
 
     def compute_log_mel(self, waveform: Tensor) -> Tensor:
         """Log-mel energies every 10 ms.

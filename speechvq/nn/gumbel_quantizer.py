@@ -4,13 +4,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from speechvq.nn.kmeans import fit_kmeans
 from speechvq.nn.precision import full_precision
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
+
+SMALLEST_VARIANCE = 1e-4
+"""Of a codebook placed on data: clusters without any spread would give infinite logits."""
 
 
 def gumbel_temperature(step: int, start: float, end: float, decay: float) -> float:
@@ -146,6 +151,26 @@ class GumbelQuantizer(Quantizer):
             num_entries = self.num_codebooks * self.codebook_size
             diversity_loss = (num_entries - perplexity.sum()) / num_entries
         return QuantizerOutput(vectors, codes, diversity_loss, None, perplexity)
+
+    @torch.no_grad()
+    def place(self, features: Tensor, generator: torch.Generator) -> None:
+        """See `Quantizer.place`. Codebook g clusters the g-th of G equal parts of the channels; the
+        logits become those of a Gaussian around each centroid, so that an entry stands for a kind
+        of sound from the first step on, and not for a random direction.
+        """
+        dim = features.size(1)
+        weight = self.projection.weight.view(self.num_codebooks, self.codebook_size, dim)
+        bias = self.projection.bias.view(self.num_codebooks, self.codebook_size)
+        weight.zero_()
+        bounds = [dim * g // self.num_codebooks for g in range(self.num_codebooks + 1)]
+        for g, (first, end) in enumerate(itertools.pairwise(bounds)):
+            centroids, variance = fit_kmeans(
+                features[:, first:end], self.codebook_size, generator=generator
+            )
+            variance = variance.clamp(min=SMALLEST_VARIANCE)
+            # log N(x; c, variance) = (2 x c - c c) / (2 variance) + what all entries share
+            weight[g, :, first:end] = centroids / variance
+            bias[g] = -centroids.square().sum(1) / (2 * variance)
 
     def encode(self, features: Tensor) -> Tensor:
         """Best entries without noise. See `Quantizer.encode`."""

@@ -1,6 +1,6 @@
 """The one interface of all quantisers: features in, discrete codes and their vectors out.
 
-A quantiser sees the masked frames only, in the front end's features (after layer norm); the
+A quantiser sees the masked frames only, in the front end's normalised features; the
 contrastive loss compares the Transformer's guesses with the vectors it returns.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -56,6 +57,18 @@ class Quantizer(nn.Module, ABC):
 
         Returns:
             The quantised frames.
+        """
+
+    @abstractmethod
+    def place(self, features: Tensor, generator: torch.Generator) -> None:
+        """Puts the codebooks where the data are, before training.
+
+        Args:
+            features: (N, D) float32 on the CPU, frames of much and varied speech; N at least V.
+            generator: Of whatever is random in it, on the CPU.
+
+        Raises:
+            ValueError: There are too few frames.
         """
 
     @abstractmethod

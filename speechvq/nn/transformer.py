@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechvq.nn.gradients import keep_in_graph
+from speechvq.nn.local_convolution import LocalConvolution
 
 
 class SelfAttention(nn.Module):
@@ -72,12 +73,14 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each with residual connection and layer norm.
+    """Self-attention, local convolution if there is one, and feed-forward, each with residual
+    connection and layer norm.
 
     Args:
         model_dim: D.
         num_heads: H.
         ffn_dim: Width of the feed-forward part.
+        conv_kernel: Frames that the local convolution sees; 0 for none.
         norm_first: Layer norm before each part (pre-norm) instead of after each sum.
         dropout: Of what each part adds.
         attention_dropout: Of attention weights.
@@ -90,6 +93,7 @@ class EncoderLayer(nn.Module):
         num_heads: int,
         ffn_dim: int,
         *,
+        conv_kernel: int,
         norm_first: bool,
         dropout: float,
         attention_dropout: float,
@@ -99,20 +103,33 @@ class EncoderLayer(nn.Module):
         self.norm_first = norm_first
         self.attention = SelfAttention(model_dim, num_heads, dropout=attention_dropout)
         self.attention_norm = nn.LayerNorm(model_dim)
+        self.convolution: LocalConvolution | None = None
+        if conv_kernel:
+            self.convolution = LocalConvolution(model_dim, conv_kernel)
+            self.convolution_norm = nn.LayerNorm(model_dim)
         self.feed_forward = FeedForward(model_dim, ffn_dim, dropout=activation_dropout)
         self.feed_forward_norm = nn.LayerNorm(model_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, frames: Tensor, attend: Tensor | None) -> Tensor:
-        """Maps (B, T, D) to (B, T, D); `attend` as in `SelfAttention`."""
+    def forward(self, frames: Tensor, attend: Tensor | None, padding: Tensor | None) -> Tensor:
+        """Maps (B, T, D) to (B, T, D).
+
+        Args:
+            frames: (B, T, D).
+            attend: (B, 1, 1, T) bool, as in `SelfAttention`.
+            padding: (B, T) bool, True = padding; None when there is none.
+        """
+        frames = self._add(self.attention_norm, frames, lambda x: self.attention(x, attend))
+        if (convolution := self.convolution) is not None:
+            frames = self._add(self.convolution_norm, frames, lambda x: convolution(x, padding))
+        return self._add(self.feed_forward_norm, frames, self.feed_forward)
+
+    def _add(self, norm: nn.LayerNorm, frames: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
+        """One part with its residual connection and its norm."""
         if self.norm_first:
-            frames = frames + self.dropout(self.attention(self.attention_norm(frames), attend))
-            result: Tensor = frames + self.dropout(
-                self.feed_forward(self.feed_forward_norm(frames))
-            )
-            return result
-        frames = self.attention_norm(frames + self.dropout(self.attention(frames, attend)))
-        result = self.feed_forward_norm(frames + self.dropout(self.feed_forward(frames)))
+            result: Tensor = frames + self.dropout(part(norm(frames)))
+        else:
+            result = norm(frames + self.dropout(part(frames)))
         return result
 
 
@@ -129,6 +146,7 @@ class Encoder(nn.Module):
         model_dim: D.
         num_heads: H.
         ffn_dim: Width of the feed-forward parts.
+        conv_kernel: Frames that the local convolutions see; 0 for none.
         norm_first: Pre-norm (then one more norm after the last layer) or post-norm (then one before
             the first).
         dropout: Of the input and of what each part adds.
@@ -144,6 +162,7 @@ class Encoder(nn.Module):
         num_heads: int,
         ffn_dim: int,
         *,
+        conv_kernel: int,
         norm_first: bool,
         dropout: float,
         attention_dropout: float,
@@ -160,6 +179,7 @@ class Encoder(nn.Module):
                 model_dim,
                 num_heads,
                 ffn_dim,
+                conv_kernel=conv_kernel,
                 norm_first=norm_first,
                 dropout=dropout,
                 attention_dropout=attention_dropout,
@@ -188,7 +208,10 @@ class Encoder(nn.Module):
         frames = self.dropout(frames)
         layers = [frames]
         for layer, dropped in zip(self.layers, self._draw_dropped_layers(), strict=True):
-            frames = keep_in_graph(frames, layer.parameters()) if dropped else layer(frames, attend)
+            if dropped:
+                frames = keep_in_graph(frames, layer.parameters())
+            else:
+                frames = layer(frames, attend, padding)
             if return_layers:
                 layers.append(frames)
         if self.norm_first:

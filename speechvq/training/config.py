@@ -41,6 +41,14 @@ class Resume(Enum):
     extend = "extend"
 
 
+class QuantizerInit(Enum):
+    """Where the codebooks of a new model start."""
+
+    auto = "auto"
+    random = "random"
+    kmeans = "kmeans"
+
+
 class Parallelism(Enum):
     """How a model is spread over ranks."""
 
@@ -255,12 +263,26 @@ class PretrainConfig(TrainConfig):
     """Languages to use; empty for all."""
     init: str | None = None
     """Model directory whose weights to start from."""
+    quantizer_init: QuantizerInit = QuantizerInit.auto
+    """Codebooks start on k-means centroids of the corpus's frames, or as published at random; auto:
+    kmeans for filter banks, random for waveforms, whose features mean nothing before training."""
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
         problems = [*super().validate(), *self.architecture.validate()]
         found = (_check_language("languages", code) for code in self.languages)
         problems.extend(problem for problem in found if problem is not None)
+        if self.quantizer_init is QuantizerInit.kmeans:
+            if self.features is Features.waveform:
+                problems.append(
+                    "`quantizer_init` must be random with `features=waveform`, whose features mean "
+                    "nothing before training, but is kmeans."
+                )
+            if self.init is not None:
+                problems.append(
+                    "`quantizer_init` must be auto with `init`, whose codebooks are kept, but is "
+                    "kmeans."
+                )
         layer_drop_prob = self.architecture.encoder.layer_drop_prob
         if self.parallelism is Parallelism.fsdp and layer_drop_prob:
             problems.append(
@@ -301,6 +323,8 @@ class FinetuneConfig(TrainConfig):
     """Dropout of encoder and head; null keeps the model's own."""
     layer_drop_prob: float | None = None
     """LayerDrop of the encoder; null keeps the model's own."""
+    max_train_seconds: float | None = None
+    """Learn from a random, fixed subset with this much transcribed audio; null for all."""
     allow_digits: bool = False
     """Use transcripts flagged for digits or literal pipes, too."""
 
@@ -329,6 +353,10 @@ class FinetuneConfig(TrainConfig):
                 problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
         if not self.speeds or any(not 0.5 <= speed <= 2 for speed in self.speeds):
             problems.append(f"`speeds` must be between 0.5 and 2, but are {self.speeds}.")
+        if self.max_train_seconds is not None and not 0 < self.max_train_seconds < math.inf:
+            problems.append(
+                f"`max_train_seconds` must be positive, or null, but is {self.max_train_seconds}."
+            )
         if self.reset_layers < 0:
             problems.append(f"`reset_layers` must not be negative, but is {self.reset_layers}.")
         if self.freeze_steps < 0:

@@ -31,9 +31,9 @@ def create_training_preset(verb: str, preset: str) -> dict[str, Any]:
 
 _PRETRAIN: dict[str, dict[str, Any]] = {
     "tiny": {
-        "steps": 2000,
-        "optimizer": {"lr": 2e-3, "warmup_share": 0.08},
-        "batch": {"batch_seconds": 80.0, "max_seconds": 12.0},
+        "steps": 2400,
+        "optimizer": {"lr": 1e-3, "warmup_share": 0.08},
+        "batch": {"batch_seconds": 60.0, "max_seconds": 12.0, "shuffle_window": 128},
     },
     "small": {
         "steps": 50_000,
@@ -72,10 +72,11 @@ _TRI_STAGE = {
 
 _FINETUNE: dict[str, dict[str, Any]] = {
     "tiny": {
-        "steps": 1500,
+        "steps": 2000,
         "optimizer": {**_TRI_STAGE, "lr": 1e-3},
-        "batch": {"batch_seconds": 40.0, "max_seconds": 20.0, "language_alpha": 1.0},
+        "batch": {"batch_seconds": 32.0, "max_seconds": 20.0, "language_alpha": 1.0},
         "mask_prob": 0.3,
+        "mask_length": 5,
         "channel_mask_prob": 0.1,
         "channel_mask_length": 32,
         "speeds": [0.9, 1.0, 1.1],

@@ -24,7 +24,7 @@ from speechvq.models.directory import load_pretrain_model, save_model
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
 from speechvq.training.batches import PretrainLoader
-from speechvq.training.config import PretrainConfig
+from speechvq.training.config import PretrainConfig, QuantizerInit
 from speechvq.training.engine import (
     Parts,
     Ranks,
@@ -35,6 +35,7 @@ from speechvq.training.engine import (
 )
 from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
+from speechvq.training.placement import place_quantizer
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recorder import RunRecorder
 from speechvq.training.report import write_run_report
@@ -134,7 +135,20 @@ class PretrainJob:
             model = create_pretrain_model(self._config.architecture)
         if self._config.init is not None:
             model.load_state_dict(load_pretrain_model(self._config.init).state_dict())
+        elif self._places_quantizer() and self._directory.find_last_checkpoint() == 0:
+            place_quantizer(
+                model,
+                self._data.train,
+                seed=self._config.seed,
+                alpha=self._config.batch.language_alpha,
+                max_samples=round(self._config.batch.max_seconds * SAMPLE_RATE),
+            )
         return model
+
+    def _places_quantizer(self) -> bool:
+        if self._config.quantizer_init is QuantizerInit.auto:
+            return self._config.features is Features.fbank
+        return self._config.quantizer_init is QuantizerInit.kmeans
 
     def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
         """Create unit, readers and validation."""

@@ -68,6 +68,8 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
         raise DataError(_explain_empty(config))
     if not config.allow_digits:
         train = _leave_out_flagged(train, notes)
+    if config.max_train_seconds is not None:
+        train = limit_index(train, config.max_train_seconds)
     assert train.texts is not None
     vocabulary = _build_vocabulary(config, train.texts)
     num_frames = _get_frame_counter(config)

@@ -178,7 +178,7 @@ def test_channel_mask_hides_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("tiny", 5.6), ("small", 22.9), ("base", 95.0), ("large", 317.4)]
+    ("name", "millions"), [("tiny", 6.7), ("small", 22.9), ("base", 95.0), ("large", 317.4)]
 )
 def test_presets_have_their_size_and_are_valid(name, millions):
     config = create_preset(name)

@@ -101,11 +101,18 @@ def test_fbank_frames_are_normalized_and_stay_fp32_under_autocast():
     front_end = FbankFeatureExtractor(40, 2)
     waveform, lengths = 0.1 * torch.randn(2, 16000) + 0.2, torch.tensor([16000, 9000])
     features, frames = front_end(waveform, lengths)
-    valid = features[1, : int(frames[1])].reshape(-1, 40)
+    valid = features[1, : int(frames[1])].reshape(-1, 40, 2).transpose(1, 2).reshape(-1, 40)
     assert valid.mean(0).abs().max() < 1e-4
     assert (valid.var(0, correction=0) - 1).abs().max() < 1e-2
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(front_end(waveform, lengths)[0], features)
+
+
+def test_stacked_frames_are_laid_out_mel_by_mel():
+    waveform, lengths = 0.1 * torch.randn(1, 16000), torch.tensor([16000])
+    single, _ = FbankFeatureExtractor(40, 1, normalize=False)(waveform, lengths)
+    stacked, _ = FbankFeatureExtractor(40, 4, normalize=False)(waveform, lengths)
+    assert torch.equal(stacked[0, 3].view(40, 4)[:, 2], single[0, 14])
 
 
 @pytest.mark.parametrize("name", ["fbank", "layer", "group"])

@@ -114,3 +114,45 @@ def test_statistics_stay_in_fp32_under_autocast(quantizer):
     assert output.diversity_loss.dtype == torch.float32
     assert torch.equal(output.codes, plain.codes)
     assert torch.equal(output.diversity_loss, plain.diversity_loss)
+
+
+def test_placed_codebooks_share_the_channels_and_name_clusters(quantizer):
+    """Each codebook names the cluster of its own half of the channels, whatever the other does."""
+    torch.manual_seed(0)
+    centres = 3 * torch.randn(2, 10, 6)
+    truth = torch.randint(10, (4000, 2))
+    features = torch.cat([centres[0][truth[:, 0]], centres[1][truth[:, 1]]], dim=1)
+    features = features + 0.1 * torch.randn_like(features)
+    quantizer.place(features, torch.Generator().manual_seed(1))
+    codes = quantizer.encode(features[None])[0]
+    for g in range(2):
+        joint = torch.zeros(10, 10).index_put_(
+            (truth[:, g], codes[:, g]), torch.ones(()), accumulate=True
+        )
+        # A cluster has one name or, where two centroids fell into it, two; k-means from random
+        # points may give two clusters one name.
+        assert joint.amax(1).sum() / joint.sum() > 0.6
+        assert joint.amax(0).sum() / joint.sum() > 0.6
+    changed = features.clone()
+    changed[:, 6:] = torch.randn(4000, 6)
+    assert torch.equal(quantizer.encode(changed[None])[0, :, 0], codes[:, 0])
+
+
+def test_placed_codebooks_choose_the_nearest_centroid(quantizer):
+    torch.manual_seed(0)
+    features = torch.randn(3000, 12)
+    quantizer.place(features, torch.Generator().manual_seed(1))
+    weight = quantizer.projection.weight.view(2, 10, 12)
+    bias = quantizer.projection.bias.view(2, 10)
+    for g, part in enumerate((slice(0, 6), slice(6, 12))):
+        # bias = -|c|² / (2 variance) and weight = c / variance give variance = -2 bias / |weight|²
+        variance = -2 * bias[g] / weight[g].square().sum(1)
+        assert torch.allclose(variance, variance[0].expand(10), rtol=1e-4)
+        centroids = weight[g, :, part] * variance[0]
+        nearest = torch.cdist(features[:, part], centroids).argmin(1)
+        assert torch.equal(quantizer.encode(features[None])[0, :, g], nearest)
+
+
+def test_codebooks_placed_on_silence_are_finite(quantizer):
+    quantizer.place(torch.zeros(100, 12), torch.Generator().manual_seed(1))
+    assert quantizer.compute_logits(torch.randn(1, 5, 12)).isfinite().all()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from speechvq.nn.gradients import keep_in_graph, scale_gradient
+from speechvq.nn.local_convolution import LocalConvolution
 from speechvq.nn.positions import ConvPositions, convolve_fourier, find_fourier_size
 from speechvq.nn.transformer import Encoder
 
@@ -11,6 +12,7 @@ from speechvq.nn.transformer import Encoder
 def create_encoder(**changes) -> Encoder:
     torch.manual_seed(0)
     options = {
+        "conv_kernel": 0,
         "norm_first": True,
         "dropout": 0.0,
         "attention_dropout": 0.0,
@@ -20,9 +22,10 @@ def create_encoder(**changes) -> Encoder:
     return Encoder(3, 16, 4, 32, **(options | changes))
 
 
+@pytest.mark.parametrize("conv_kernel", [0, 5])
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_padding_does_not_change_valid_frames(norm_first):
-    encoder = create_encoder(norm_first=norm_first)
+def test_padding_does_not_change_valid_frames(norm_first, conv_kernel):
+    encoder = create_encoder(norm_first=norm_first, conv_kernel=conv_kernel)
     frames = torch.randn(2, 20, 16)
     padding = torch.arange(20) >= torch.tensor([20, 13])[:, None]
     full, _ = encoder(frames, padding)
@@ -54,8 +57,9 @@ def test_layers_are_returned_on_request(norm_first):
     assert encoder(frames, None)[1] == []
 
 
-def test_layer_drop_gives_every_parameter_a_gradient():
-    encoder = create_encoder(layer_drop_prob=0.5).train()
+@pytest.mark.parametrize("conv_kernel", [0, 5])
+def test_layer_drop_gives_every_parameter_a_gradient(conv_kernel):
+    encoder = create_encoder(layer_drop_prob=0.5, conv_kernel=conv_kernel).train()
     frames = torch.randn(1, 5, 16)
     dropped = 0
     for seed in range(20):
@@ -66,6 +70,31 @@ def test_layer_drop_gives_every_parameter_a_gradient():
         dropped += sum(not layer.attention.qkv.weight.grad.any() for layer in encoder.layers)
     assert 15 <= dropped <= 45  # 30 of 60 expected
     assert encoder.eval()(frames, None)[0].equal(encoder(frames, None)[0])
+
+
+def test_local_convolution_sees_half_a_kernel_to_each_side():
+    torch.manual_seed(0)
+    convolution = LocalConvolution(8, 5)
+    frames = torch.randn(1, 30, 8)
+    baseline = convolution(frames, None)
+    frames[0, 10] += 1.0
+    reached = (convolution(frames, None) - baseline).abs().amax(-1)[0] > 1e-6
+    assert reached.nonzero().flatten().tolist() == [8, 9, 10, 11, 12]
+
+
+def test_local_convolution_is_part_of_every_layer():
+    """Frames far apart meet in attention only; with attention silenced, three layers of five taps
+    reach six frames to each side.
+    """
+    encoder = create_encoder(conv_kernel=5)
+    for layer in encoder.layers:
+        torch.nn.init.zeros_(layer.attention.output.weight)
+    frames = torch.randn(1, 40, 16)
+    baseline, _ = encoder(frames, None)
+    changed = frames.clone()
+    changed[0, 20] += torch.randn(16)
+    reached = (encoder(changed, None)[0] - baseline).abs().amax(-1)[0] > 0
+    assert reached.nonzero().flatten().tolist() == list(range(14, 27))
 
 
 def test_keep_in_graph_changes_nothing_but_gives_zero_gradients():

@@ -121,3 +121,16 @@ def test_sentencepiece_vocabulary_is_learned_from_the_training_text(tmp_path: Pa
     vocabulary = load_recognition_data(config).vocabulary
     assert vocabulary.decode(vocabulary.encode("abc bad")) == "abc bad"
     assert load_recognition_data(config).vocabulary.to_json() == vocabulary.to_json()
+
+
+def test_subset_is_fixed_and_the_vocabulary_is_its_own(tmp_path: Path) -> None:
+    rows = [("train", text, 1.0, []) for text in ("abc", "abd", "abe", "abf")]
+    rows += [("dev", "abc", 1.0, [])]
+    corpus = write_corpus(tmp_path / "corpus", rows)
+    config = create_config(corpus=[str(corpus)], max_train_seconds=2.5)
+    data = load_recognition_data(config)
+    assert len(data.train) == 2
+    assert data.train.texts is not None
+    assert set(data.vocabulary.labels[3:]) == set("".join(data.train.texts))
+    assert load_recognition_data(config).train.ids == data.train.ids
+    assert len(data.dev) == 1

@@ -1,0 +1,45 @@
+"""k-means: where a codebook starts when it starts where the data are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NUM_ITERATIONS = 15
+
+
+@torch.no_grad()
+def fit_kmeans(
+    points: Tensor,
+    num_centroids: int,
+    *,
+    generator: torch.Generator,
+    num_iterations: int = NUM_ITERATIONS,
+) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm from random points; a centroid that loses all of its points stays.
+
+    Args:
+        points: (N, D) float32, N at least `num_centroids`.
+        num_centroids: K.
+        generator: Chooses the first centroids.
+        num_iterations: Rounds of assigning and averaging.
+
+    Returns:
+        Centroids (K, D), and the mean square distance per channel of a point to its centroid, ().
+
+    Raises:
+        ValueError: There are fewer points than centroids.
+    """
+    if len(points) < num_centroids:
+        raise ValueError(f"{num_centroids} centroids need as many points, but got {len(points)}.")
+    order = torch.randperm(
+        len(points), generator=generator, dtype=torch.long, device=generator.device
+    )
+    centroids = points[order[:num_centroids].to(points.device)].clone()
+    for _ in range(num_iterations):
+        nearest = torch.cdist(points, centroids).argmin(1)  # (N,)
+        count = torch.bincount(nearest, minlength=num_centroids)[:, None]
+        total = torch.zeros_like(centroids).index_add_(0, nearest, points)
+        centroids = torch.where(count > 0, total / count.clamp(min=1), centroids)
+    distance = torch.cdist(points, centroids).amin(1)  # (N,)
+    return centroids, distance.square().mean() / points.size(1)

@@ -1,0 +1,67 @@
+"""Where a run's codebooks start: on the sounds of its own corpus."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from speechvq.data.index import CorpusIndex
+from speechvq.data.randomness import create_generator
+from speechvq.data.records import SAMPLE_RATE
+from speechvq.data.rows import RowReader
+from speechvq.errors import DataError
+from speechvq.models.pretrain_model import PretrainModel
+
+PLACING_SECONDS = 1200.0
+"""Audio that the codebooks are placed on: 30,000 frames of 40 ms, 90 for each of 320 entries."""
+
+
+@torch.no_grad()
+def place_quantizer(
+    model: PretrainModel, index: CorpusIndex, *, seed: int, alpha: float, max_samples: int
+) -> None:
+    """Place the quantiser of a new model on frames of random utterances; the same on every rank.
+
+    Args:
+        model: Its front end must give useful features from the start, as filter banks do.
+        index: Training utterances.
+        seed: Of the run.
+        alpha: Languages are drawn with p ∝ hours^alpha, as in training.
+        max_samples: Longer utterances count as this long.
+
+    Raises:
+        DataError: The corpus is smaller than a codebook.
+    """
+    device = model.context_projection.weight.device
+    frames = []
+    rows = RowReader(index, capacity=1)
+    for position in _draw_utterances(index, seed, alpha, max_samples):
+        waveform = torch.from_numpy(rows.read_waveform(int(position)))[None, :max_samples]
+        lengths = torch.tensor([waveform.size(1)], device="cpu")
+        features, _, _ = model.encoder.compute_features(waveform.to(device), lengths)
+        frames.append(features[0].cpu())  # (T, C)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    try:
+        model.quantizer.place(torch.cat(frames), generator)
+    except ValueError as error:
+        raise DataError(
+            f"The codebooks cannot be placed on so little audio: {error} Use a larger corpus, a "
+            "smaller `architecture.quantizer.codebook_size`, or `quantizer_init=random`."
+        ) from error
+
+
+def _draw_utterances(
+    index: CorpusIndex,
+    seed: int,
+    alpha: float,
+    max_samples: int,
+    max_seconds: float = PLACING_SECONDS,
+) -> np.ndarray:
+    """Positions of about `max_seconds` of audio, in the order in which they are stored."""
+    hours = np.array(list(index.hours_by_language().values()))
+    weight = hours[index.language] ** (alpha - 1.0)
+    # The largest of u^(1/w) are a weighted draw without replacement (Efraimidis and Spirakis 2006).
+    keys = np.log(create_generator(seed, "place").random(len(index))) / weight
+    order = np.argsort(-keys, kind="stable")
+    seconds = np.cumsum(np.minimum(index.num_samples[order], max_samples)) / SAMPLE_RATE
+    return np.sort(order[: np.searchsorted(seconds, max_seconds) + 1])
