@@ -72,7 +72,7 @@ _TRI_STAGE = {
 
 _FINETUNE: dict[str, dict[str, Any]] = {
     "tiny": {
-        "steps": 2000,
+        "steps": 1500,
         "optimizer": {**_TRI_STAGE, "lr": 1e-3},
         "batch": {"batch_seconds": 32.0, "max_seconds": 20.0, "language_alpha": 1.0},
         "mask_prob": 0.3,
