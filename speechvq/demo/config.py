@@ -89,7 +89,7 @@ PLANS = {
         num_test=40,
         num_voices=16,
         pretrain=("preset=tiny", "features=fbank", "steps=300", *_SHORT_BATCHES, *_INTERVALS_FULL),
-        finetune=("steps=350", "freeze_steps=50", *_SHORT_BATCHES, *_INTERVALS_FULL),
+        finetune=("steps=350", *_SHORT_BATCHES, *_INTERVALS_FULL),
         expected_seconds={
             "synthesize": 30,
             "prepare": 45,

@@ -36,9 +36,9 @@ OWN_DATA = """\
 #        clips/0001.mp3  hin_Deva   anna      train   नमस्ते दुनिया
 # 2. The same line as here:
 speechvq prepare input=my_recordings output=my_corpus
-speechvq pretrain corpus=my_corpus output=my_encoder preset=tiny features=fbank steps=2000
+speechvq pretrain corpus=my_corpus output=my_encoder preset=tiny
 speechvq finetune corpus=my_corpus model=my_encoder/model language=hin_Deva \\
-    output=my_recogniser steps=2000
+    output=my_recogniser
 speechvq evaluate corpus=my_corpus model=my_recogniser/model language=hin_Deva split=test \\
     output=my_scores
 """
