@@ -14,8 +14,6 @@ import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
-from speechvq.data.order import OrderConfig, plan_epoch
-from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.models.ctc_model import CTCModel
@@ -28,18 +26,14 @@ from speechvq.training.engine import (
     choose_precision,
     get_rank,
     get_world_size,
-    run_job,
 )
-from speechvq.training.guards import FiniteGuard, StopRequest
-from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
+from speechvq.training.job import RecordedJob, run_recorded
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recognition_data import (
     RecognitionData,
     create_recognizer_model,
     load_recognition_data,
 )
-from speechvq.training.recorder import RunRecorder
-from speechvq.training.report import write_run_report
 from speechvq.training.run_directory import RunDirectory, to_plain
 from speechvq.training.selection import describe_index
 from speechvq.training.units import CTCEvalUnit, CTCUnit
@@ -48,7 +42,7 @@ ALMOST_ALL = 0.95
 """Share of empty hypotheses from which a run is told to be stuck on the blank."""
 
 
-class FinetuneJob:
+class FinetuneJob(RecordedJob):
     """Finetuning, as the engine runs it.
 
     Args:
@@ -60,12 +54,10 @@ class FinetuneJob:
     def __init__(
         self, config: FinetuneConfig, data: RecognitionData, directory: RunDirectory
     ) -> None:
+        super().__init__(config, directory)
         self._config = config
         self._data = data
-        self._directory = directory
         self._model: CTCModel | None = None
-        self.stop: StopRequest | None = None
-        self.guard: FiniteGuard | None = None
 
     @property
     def has_static_graph(self) -> bool:
@@ -98,7 +90,7 @@ class FinetuneJob:
             num_channels=model.config.encoder.model_dim,
             speeds=tuple(self._config.speeds),
         )
-        reader = self._create_reader(model, self._data.train, ranks, augmentation)
+        reader = self._create_ctc_reader(model, self._data.train, ranks, augmentation)
         if len(self._data.dev) == 0:
             return Parts(unit, reader, [], [])
         dev_unit = CTCEvalUnit(
@@ -110,10 +102,10 @@ class FinetuneJob:
             self._is_cancelled,
         )
         return Parts(
-            unit, reader, [dev_unit], [self._create_reader(model, self._data.dev, ranks, None)]
+            unit, reader, [dev_unit], [self._create_ctc_reader(model, self._data.dev, ranks, None)]
         )
 
-    def _create_reader(
+    def _create_ctc_reader(
         self,
         model: CTCModel,
         index: CorpusIndex,
@@ -121,36 +113,19 @@ class FinetuneJob:
         augmentation: CTCAugmentation | None,
     ) -> PlannedReader[Any]:
         """Create the reader of the training data, or of the dev data if nothing is augmented."""
-        batch = self._config.batch
-        is_endless = augmentation is not None
-        order = OrderConfig(
-            seed=self._config.seed if is_endless else 0,
-            alpha=1.0,
-            batch_samples=round(batch.batch_seconds * SAMPLE_RATE),
-            max_samples=round(batch.max_seconds * SAMPLE_RATE),
-            window=batch.shuffle_window,
-        )
+        is_training = augmentation is not None
+        order = self._plan_order(1.0, is_training=is_training)
         assert index.texts is not None
         loader = CTCLoader(
             index=index,
             texts=index.texts,
-            rows=RowReader(index, capacity=2 * batch.shuffle_window),
+            rows=RowReader(index, capacity=2 * order.window),
             encode=self._data.vocabulary.encode,
             num_frames=model.num_frames,
             seed=order.seed,
             augmentation=augmentation,
         )
-        return PlannedReader(
-            functools.partial(plan_epoch, index, order),
-            loader,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            num_accumulate=batch.num_accumulate if is_endless else 1,
-            num_workers=batch.num_workers,
-            num_prefetch=batch.num_prefetch,
-            is_endless=is_endless,
-            is_cancelled=lambda: self.stop is not None and self.stop.agree(),
-        )
+        return self._create_reader(index, order, loader, ranks, is_training=is_training)
 
     def _set_frozen(self, model: CTCModel, is_frozen: bool) -> None:
         """Freeze or thaw the encoder.
@@ -160,17 +135,6 @@ class FinetuneJob:
         model.encoder.requires_grad_(not is_frozen)
         if self._config.model is not None:
             model.encoder.front_end.requires_grad_(False)
-
-    def _on_step(self, step: int) -> None:
-        if self.stop is not None:
-            self.stop.check(step)
-
-    def _is_cancelled(self) -> bool:
-        return self.stop is not None and self.stop.is_agreed
-
-    def _on_values(self, values: MutableMapping[str, object]) -> None:
-        if self.guard is not None and (number := self.guard.take_num_skipped()):
-            values["skipped_updates"] = number
 
     def _on_validation(self, step: int, values: MutableMapping[str, object]) -> None:
         """Keep the model if it is the best so far; on rank 0."""
@@ -196,10 +160,6 @@ class FinetuneJob:
             training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
             corpus=describe_index(self._data.train),
         )
-
-    def is_validated(self, step: int) -> bool:
-        """Tell whether the metrics hold the validation of a step."""
-        return has_validation(self._directory.metrics, step)
 
     def is_saved(self, step: int) -> bool:
         """Tell whether the model directory is that of a step, or of the best validation."""
@@ -244,28 +204,17 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
     directory = RunDirectory(config, "finetune", rank=get_rank(), num_ranks=get_world_size())
     directory.check()
     data = load_recognition_data(config)
-    is_main = get_rank() == 0
-    if is_main:
-        for line in data.notes:
-            print(f"  note: {line}", flush=True)
-    directory.write_config()
-    first_step = directory.find_last_checkpoint()
-    file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
-    recorder = RunRecorder(file, config.steps, first_step)
-    step = run_job(FinetuneJob(config, data, directory), config, recorder, directory.path)
-    if is_main:
-        lines = {line["split"]: line for line in read_metrics(directory.metrics)}
-        directory.write_summary(
-            {
-                "verb": "finetune",
-                "language": config.language,
-                "steps": step,
-                "seconds": lines.get("train", {}).get("total_time"),
-                "best": directory.read_json("best.json"),
-                "corpus": describe_index(data.train),
-                "notes": data.notes,
-                **lines,
-            }
-        )
-        write_run_report(directory.path, title=f"Finetuning {config.language}")
+    run_recorded(
+        FinetuneJob(config, data, directory),
+        config,
+        directory,
+        index=data.train,
+        notes=data.notes,
+        title=f"Finetuning {config.language}",
+        facts=lambda: {
+            "verb": "finetune",
+            "language": config.language,
+            "best": directory.read_json("best.json"),
+        },
+    )
     return directory

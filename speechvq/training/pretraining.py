@@ -5,8 +5,6 @@ Source: wav2vec 2.0, section 3.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +12,6 @@ import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex, load_index
-from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError, DataError
@@ -31,14 +28,10 @@ from speechvq.training.engine import (
     choose_precision,
     get_rank,
     get_world_size,
-    run_job,
 )
-from speechvq.training.guards import FiniteGuard, StopRequest
-from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
+from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
 from speechvq.training.placement import place_quantizer
 from speechvq.training.reader import PlannedReader
-from speechvq.training.recorder import RunRecorder
-from speechvq.training.report import write_run_report
 from speechvq.training.run_directory import RunDirectory, flatten, to_plain
 from speechvq.training.selection import describe_index, limit_index
 from speechvq.training.units import PretrainEvalUnit, PretrainObjective, PretrainUnit
@@ -103,7 +96,7 @@ def load_pretrain_data(config: PretrainConfig) -> PretrainData:
     return PretrainData(train, limit_index(dev, config.max_dev_seconds), notes)
 
 
-class PretrainJob:
+class PretrainJob(RecordedJob):
     """Pretraining, as the engine runs it.
 
     Args:
@@ -113,11 +106,9 @@ class PretrainJob:
     """
 
     def __init__(self, config: PretrainConfig, data: PretrainData, directory: RunDirectory) -> None:
+        super().__init__(config, directory)
         self._config = config
         self._data = data
-        self._directory = directory
-        self.stop: StopRequest | None = None
-        self.guard: FiniteGuard | None = None
 
     @property
     def has_static_graph(self) -> bool:
@@ -165,7 +156,7 @@ class PretrainJob:
         unit = PretrainUnit(
             data_parallel_model, objective, self._get_temperature, self._on_step, self._on_values
         )
-        reader = self._create_reader(model, self._data.train, ranks, is_endless=True)
+        reader = self._create_pretrain_reader(model, self._data.train, ranks, is_training=True)
         if len(self._data.dev) == 0:
             return Parts(unit, reader, [], [])
         dev_unit = PretrainEvalUnit(
@@ -174,43 +165,25 @@ class PretrainJob:
             self._get_temperature,
             self._is_cancelled,
         )
-        dev_reader = self._create_reader(model, self._data.dev, ranks, is_endless=False)
+        dev_reader = self._create_pretrain_reader(model, self._data.dev, ranks, is_training=False)
         return Parts(unit, reader, [dev_unit], [dev_reader])
 
-    def _create_reader(
-        self, model: PretrainModel, index: CorpusIndex, ranks: Ranks, *, is_endless: bool
+    def _create_pretrain_reader(
+        self, model: PretrainModel, index: CorpusIndex, ranks: Ranks, *, is_training: bool
     ) -> PlannedReader[Any]:
-        batch = self._config.batch
-        max_samples = round(batch.max_seconds * SAMPLE_RATE)
-        order = OrderConfig(
-            seed=self._config.seed if is_endless else 0,
-            alpha=batch.language_alpha if is_endless else 1.0,
-            batch_samples=round(batch.batch_seconds * SAMPLE_RATE),
-            max_samples=max_samples,
-            window=batch.shuffle_window,
-        )
+        order = self._plan_order(self._config.batch.language_alpha, is_training=is_training)
         loader = PretrainLoader(
             index=index,
-            rows=RowReader(index, capacity=2 * batch.shuffle_window),
+            rows=RowReader(index, capacity=2 * order.window),
             num_frames=model.num_frames,
             seed=order.seed,
-            max_samples=max_samples,
+            max_samples=order.max_samples,
             mask_prob=self._config.architecture.mask_prob,
             mask_length=self._config.architecture.mask_length,
             mask_min_spans=self._config.architecture.mask_min_spans,
             num_distractors=self._config.architecture.num_distractors,
         )
-        return PlannedReader(
-            functools.partial(plan_epoch, index, order),
-            loader,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            num_accumulate=batch.num_accumulate if is_endless else 1,
-            num_workers=batch.num_workers,
-            num_prefetch=batch.num_prefetch,
-            is_endless=is_endless,
-            is_cancelled=lambda: self.stop is not None and self.stop.agree(),
-        )
+        return self._create_reader(index, order, loader, ranks, is_training=is_training)
 
     def _get_temperature(self, step: int) -> float:
         quantizer = self._config.architecture.quantizer
@@ -222,21 +195,6 @@ class PretrainJob:
             decay=quantizer.temperature_decay,
         )
 
-    def _on_step(self, step: int) -> None:
-        if self.stop is not None:
-            self.stop.check(step)
-
-    def _is_cancelled(self) -> bool:
-        return self.stop is not None and self.stop.is_agreed
-
-    def _on_values(self, values: MutableMapping[str, object]) -> None:
-        if self.guard is not None and (number := self.guard.take_num_skipped()):
-            values["skipped_updates"] = number
-
-    def is_validated(self, step: int) -> bool:
-        """Tell whether the metrics hold the validation of a step."""
-        return has_validation(self._directory.metrics, step)
-
     def is_saved(self, step: int) -> bool:
         """Tell whether the model directory is that of a step."""
         return self._directory.read_model_step() == step
@@ -247,15 +205,10 @@ class PretrainJob:
         save_model(
             self._directory.model,
             model,
-            metrics=_find_last_values(self._directory),
+            metrics=find_last_lines(self._directory),
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
             corpus=describe_index(self._data.train),
         )
-
-
-def _find_last_values(directory: RunDirectory) -> dict[str, Any]:
-    """Return the last line of each split."""
-    return {line["split"]: line for line in read_metrics(directory.metrics)}
 
 
 def run_pretraining(config: PretrainConfig) -> RunDirectory:
@@ -278,28 +231,15 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
     directory.check()
     _check_init(config.init, config.architecture)
     data = load_pretrain_data(config)
-    directory.write_config()
-    first_step = directory.find_last_checkpoint()
-    is_main = get_rank() == 0
-    if is_main:
-        for line in data.notes:
-            print(f"  note: {line}", flush=True)
-    file = MetricsFile(directory.metrics, first_step + 1) if is_main else None
-    recorder = RunRecorder(file, config.steps, first_step)
-    step = run_job(PretrainJob(config, data, directory), config, recorder, directory.path)
-    if is_main:
-        values = _find_last_values(directory)
-        directory.write_summary(
-            {
-                "verb": "pretrain",
-                "steps": step,
-                "seconds": values.get("train", {}).get("total_time"),
-                "corpus": describe_index(data.train),
-                "notes": data.notes,
-                **values,
-            }
-        )
-        write_run_report(directory.path, title="Pretraining")
+    run_recorded(
+        PretrainJob(config, data, directory),
+        config,
+        directory,
+        index=data.train,
+        notes=data.notes,
+        title="Pretraining",
+        facts=lambda: {"verb": "pretrain"},
+    )
     return directory
 
 

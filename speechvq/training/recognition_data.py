@@ -91,6 +91,11 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
             "the last model is kept instead of the best."
         )
     else:
+        if dev.num_too_long or dev.num_too_short:
+            notes.append(
+                f"Of the dev split, {dev.num_too_long} utterances are too long and "
+                f"{dev.num_too_short} too short likewise; they are not validated on."
+            )
         dev = limit_index(dev, config.max_dev_seconds)
         _note_unknown_characters(dev, vocabulary, notes)
     return RecognitionData(train, dev, vocabulary, notes)
