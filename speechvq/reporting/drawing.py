@@ -48,6 +48,10 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 9.0,
     "lines.linewidth": 1.7,
 }
+_LETTERS_PER_INCH = 12
+"""Of a legend's text."""
+_LEGEND_MARK_LETTERS = 7
+"""What the line and the gap of a legend's entry take, in letters."""
 
 
 @contextmanager
@@ -86,8 +90,10 @@ def label_axes(axes: Axes, x_label: str, y_label: str, title: str, *, legend: bo
     figure = axes.figure
     if legend and isinstance(figure, Figure):
         handles, names = axes.get_legend_handles_labels()
+        longest = max((len(name) for name in names), default=0) + _LEGEND_MARK_LETTERS
+        columns = int(figure.get_figwidth() * _LETTERS_PER_INCH / longest)
         # Above the picture: a legend within would cover points.
-        figure.legend(handles, names, loc="outside upper left", ncols=4 if len(names) > 3 else 3)
+        figure.legend(handles, names, loc="outside upper left", ncols=min(max(columns, 1), 4))
 
 
 def to_svg(figure: Figure) -> str:

@@ -143,13 +143,15 @@ def _collect_perplexity(lines: list[Line]) -> list[Series]:
 
 
 def _add_language_curves(page: Page, lines: list[Line]) -> None:
-    """Add accuracy and perplexity per language over the run."""
+    """Add what matters per language over the run."""
     train = [line for line in lines if line["split"] == "train" and line.get("languages")]
     if not train:
         return
     codes = sorted({code for line in train for code in line["languages"]})
     getters: Sequence[tuple[str, Callable[[Line], float]]] = (
+        ("Contrastive loss per language", lambda values: values["contrastive_loss"]),
         ("Accuracy per language", lambda values: values["accuracy"]),
+        ("Equal share per language", lambda values: values["equal_share"]),
         (
             "Perplexity per language, mean over codebooks",
             lambda values: sum(values["perplexity"]) / len(values["perplexity"]),
@@ -166,7 +168,7 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
                 for code in codes
             ]
             page.add_figure(
-                draw_lines(series, x_label="update", y_label=heading.split()[0].lower()),
+                draw_lines(series, x_label="update", y_label=heading.partition(" per ")[0].lower()),
                 caption=heading,
             )
 
