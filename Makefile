@@ -25,7 +25,7 @@ $(stamp): requirements/dev.txt requirements/uv.txt requirements/build.txt requir
 
 venv $(VENV): $(stamp) ## make the locked environment
 
-demo: $(stamp) ## synthesise speech, prepare, pretrain, finetune, evaluate, report (about 15 minutes on two cores)
+demo: $(stamp) ## synthesise speech, prepare, pretrain, finetune, evaluate, report (about ten minutes on two cores)
 	$(bin)/python -m recipes.demo output=$(DEMO_OUTPUT)
 
 demo-ci: $(stamp) ## the same in about two minutes: proves the line, not the numbers

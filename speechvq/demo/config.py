@@ -13,7 +13,7 @@ class DemoPreset(StrEnum):
     """Size of the demo."""
 
     full = "full"
-    """About fifteen minutes on two cores; the recognisers learn something."""
+    """About ten minutes on two cores; the recognisers learn something."""
     ci = "ci"
     """About two minutes; proves that every stage runs, and nothing else."""
 
@@ -25,7 +25,7 @@ class DemoConfig:
     output: str = "demo"
     """Directory of everything that the demo makes; started again, it goes on where it stopped."""
     preset: DemoPreset = DemoPreset.full
-    """`full` (about 15 minutes on two cores) or `ci` (about two minutes)."""
+    """`full` (about ten minutes on two cores) or `ci` (about two minutes)."""
     workers: int = 2
     """Processes that synthesise and prepare; changes nothing in the results."""
     seed: int = 1
@@ -91,12 +91,12 @@ PLANS = {
         pretrain=("preset=tiny", "features=fbank", "steps=300", *_SHORT_BATCHES, *_INTERVALS_FULL),
         finetune=("steps=350", *_SHORT_BATCHES, *_INTERVALS_FULL),
         expected_seconds={
-            "synthesize": 30,
-            "prepare": 45,
-            "pretrain": 210,
-            "finetune": 260,
-            "evaluate": 20,
-            "codes": 30,
+            "synthesize": 15,
+            "prepare": 30,
+            "pretrain": 155,
+            "finetune": 160,
+            "evaluate": 10,
+            "codes": 10,
         },
     ),
     DemoPreset.ci: DemoPlan(
