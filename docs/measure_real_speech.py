@@ -1,6 +1,6 @@
 """Measures what pretraining gains on real speech, and writes `docs/results/05-real-speech.json`.
 
-    python docs/measure_real_speech.py --corpus CORPUS --runs DIRECTORY
+    python docs/measure_real_speech.py --corpus CORPUS --runs DIRECTORY --machine 'what it ran on'
 
 One encoder is pretrained on everything but the dev and test splits. Two languages are finetuned
 from it and, with the same updates, from scratch; from scratch chooses its learning rate on dev, and
@@ -36,10 +36,7 @@ FINETUNE = ["precision=fp32", "validate_every=250", "checkpoint_every=250", "log
 STEPS = 1500
 SCRATCH_RATES = ("1e-3", "2e-3")
 PRETRAINED_RATE = "1e-3"
-MACHINE = (
-    "2 cores of an Intel Xeon with AVX-512 bf16 and without AMX, 23 GiB, no GPU; two runs at a "
-    "time, one thread each"
-)
+COMMAND = "python docs/measure_real_speech.py --corpus corpus --runs runs --machine '…'"
 SYSTEMS = {
     "scratch": "from scratch",
     "scratch_long": "from scratch, with pretraining's time added",
@@ -53,11 +50,13 @@ class Experiment:
     Args:
         corpus: What `prepare` made of the five sources.
         runs: Where the runs lie.
+        machine: What it runs on, for the results.
     """
 
-    def __init__(self, corpus: Path, runs: Path) -> None:
+    def __init__(self, corpus: Path, runs: Path, machine: str) -> None:
         self.corpus = corpus
         self.runs = runs
+        self.machine = machine
 
     def run(self, verb: str, name: str, *keys: str) -> Path:
         """Run a verb with one thread, or go on with it; returns its directory."""
@@ -199,16 +198,16 @@ def write_results(experiment: Experiment, rates: dict[str, str]) -> None:
         f"Rates that from scratch chose on dev, of {' and '.join(SCRATCH_RATES)}: {rates_text}. "
         f"Finetuning had {PRETRAINED_RATE} and no choice. Greedy decoding, one seed."
     )
-    write_json("05-real-speech.json", {
+    write_json("05-real-speech.json", experiment.machine, {
         "title": "Real speech: pretraining against none",
         "columns": ["language", "system", "updates", "time", "dev CER %", "test CER % (95 %)",
                     "test WER % (95 %)"],
         "rows": rows, "notes": notes, "headline": headline,
     })  # fmt: skip
-    write_pretraining(experiment.runs / "pretrained")
+    write_pretraining(experiment.runs / "pretrained", experiment.machine)
 
 
-def write_pretraining(run: Path) -> None:
+def write_pretraining(run: Path, machine: str) -> None:
     """Write what pretraining itself reached, in total and per language, and its curves."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["split"] == "train"]
@@ -219,7 +218,7 @@ def write_pretraining(run: Path) -> None:
     rows = [describe_line("all, training", train[-1]), describe_line("all, dev", dev[-1])]
     rows += [describe_line(code, last[code]) for code in sorted(last)]
     summary = read_summary(run)
-    write_json("06-real-speech-pretraining.json", {
+    write_json("06-real-speech-pretraining.json", machine, {
         "title": "Real speech: what pretraining itself reached",
         "columns": ["language", "contrastive loss", "accuracy %", "distractors equal to target %",
                     "perplexity of the codebooks (of 320)"],
@@ -261,13 +260,15 @@ def describe_line(name: str, line: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def write_json(name: str, content: dict[str, Any]) -> None:
+def write_json(name: str, machine: str, content: dict[str, Any]) -> None:
     """Write one measurement for `docs/make_results.py`."""
     entry = {
         "title": content.pop("title"),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": MACHINE,
-        "commands": ["python docs/measure_real_speech.py --corpus corpus --runs runs"],
+        "machine": machine,
+        "commands": [
+            "python docs/measure_real_speech.py --corpus corpus --runs runs --machine '…'"
+        ],
         **content,
     }
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
@@ -279,8 +280,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
     parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
+    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
     options = parser.parse_args()
-    measure(Experiment(options.corpus.absolute(), options.runs.absolute()))
+    measure(Experiment(options.corpus.absolute(), options.runs.absolute(), options.machine))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,8 @@ def test_sweeps_are_checked_before_their_first_run() -> None:
         "max_dev_seconds=0",
         "languages=hin_Deva,hindi",
         "architecture.features=waveform",
+        "architecture.encoder.conv_kernel=4",
+        "architecture.encoder.conv_kernel=-1",
     ],
 )
 def test_impossible_values_are_refused(override: str) -> None:
@@ -160,11 +162,26 @@ def test_impossible_values_are_refused(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["language=hindi", "dropout=1.5", "layer_drop_prob=1", "parallelism=fsdp"]
+    "override",
+    [
+        "language=hindi",
+        "dropout=1.5",
+        "layer_drop_prob=1",
+        "parallelism=fsdp",
+        "max_train_seconds=0",
+        "max_train_seconds=nan",
+    ],
 )
 def test_impossible_values_of_finetuning_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=f"`{override.split('=')[0]}`"):
         load_config(FinetuneConfig, "finetune", [*NEEDED, "language=hin_Deva", override])
+
+
+@pytest.mark.parametrize("other", ["features=waveform", "init=/model"])
+def test_codebooks_are_not_placed_where_that_means_nothing(other: str) -> None:
+    load_config(PretrainConfig, "pretrain", [*NEEDED, "quantizer_init=auto", other])
+    with pytest.raises(ConfigError, match="`quantizer_init` must be"):
+        load_config(PretrainConfig, "pretrain", [*NEEDED, "quantizer_init=kmeans", other])
 
 
 def test_layer_drop_is_refused_with_sharded_parameters() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechvq.errors import ConfigError
+from speechvq.errors import ConfigError, ModelError
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import (
     EncoderConfig,
@@ -14,6 +14,7 @@ from speechvq.models.config import (
     PretrainModelConfig,
     WaveformConfig,
 )
+from speechvq.models.interop_huggingface import config_to_huggingface
 from speechvq.models.presets import PRESETS, create_preset
 from speechvq.nn.masking import compute_span_mask, sample_distractors
 
@@ -197,6 +198,37 @@ def test_every_preset_takes_both_front_ends():
             assert config.validate() == []
     with pytest.raises(ConfigError, match="`preset` must be one of tiny, small, base, large"):
         create_preset("huge")
+
+
+def test_tiny_hears_frames_of_40_ms_with_both_front_ends():
+    for features in Features:
+        config = create_preset("tiny")
+        config.features = features
+        model = create_pretrain_model(config)
+        frames = [model.num_frames(seconds * 16_000) for seconds in (1, 11)]
+        assert frames[1] - frames[0] == 250
+
+
+def test_silent_frames_of_filter_banks_stay_small():
+    """A norm over each frame's channels would blow their noise up until it looks like speech."""
+    config = create_preset("tiny")
+    encoder = create_pretrain_model(config).encoder
+    torch.manual_seed(0)
+    waveform = 1e-4 * torch.randn(1, 32_000)
+    waveform[0, :16_000] *= 3000
+    features, _, _ = encoder.compute_features(waveform, torch.tensor([32_000]))
+    assert not list(encoder.feature_norm.parameters())
+    quiet = features[0, 30:]
+    assert quiet.var(1).mean() < 0.1 * quiet.square().mean()
+
+
+def test_local_convolutions_are_not_exported():
+    config = create_preset("tiny")
+    config.features = Features.waveform
+    with pytest.raises(ModelError, match="conv_kernel` must be 0"):
+        config_to_huggingface(config)
+    config.encoder.conv_kernel = 0
+    assert config_to_huggingface(config)["num_hidden_layers"] == 6
 
 
 def test_all_problems_are_named_at_once():
