@@ -10,23 +10,33 @@ from collections.abc import Mapping
 from speechvq.errors import ConfigError
 from speechvq.models.config import (
     CTCModelConfig,
+    EMAConfig,
     FeatureNorm,
     Features,
+    FSQConfig,
     GumbelConfig,
     PretrainModelConfig,
     QuantizerConfig,
+    RandomProjectionConfig,
+    SimVQConfig,
+    VQConfig,
 )
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.encoder import SpeechEncoder
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary
 from speechvq.nn.conv_features import ConvFeatureExtractor
+from speechvq.nn.ema_quantizer import EMAQuantizer
 from speechvq.nn.fbank_features import FbankFeatureExtractor
 from speechvq.nn.front_end import FrontEnd
+from speechvq.nn.fsq import FiniteScalarQuantizer
 from speechvq.nn.gumbel_quantizer import GumbelQuantizer
 from speechvq.nn.positions import ConvPositions
 from speechvq.nn.quantizer import Quantizer
+from speechvq.nn.random_projection import RandomProjectionQuantizer
+from speechvq.nn.simvq import SimVQuantizer
 from speechvq.nn.transformer import Encoder
+from speechvq.nn.vector_quantizer import VectorQuantizer
 
 
 def create_pretrain_model(config: PretrainModelConfig) -> PretrainModel:
@@ -90,15 +100,48 @@ def create_quantizer(config: QuantizerConfig, input_dim: int) -> Quantizer:
     Raises:
         ConfigError: There is no quantiser for this type.
     """
+    options = {
+        "num_codebooks": config.num_codebooks,
+        "codebook_size": config.codebook_size,
+    }
     match config:
         case GumbelConfig():
-            return GumbelQuantizer(
+            return GumbelQuantizer(input_dim, config.code_dim, **options)
+        case SimVQConfig():
+            return SimVQuantizer(
                 input_dim,
                 config.code_dim,
-                num_codebooks=config.num_codebooks,
-                codebook_size=config.codebook_size,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+                learns_basis=config.learns_basis,
+                shares_basis=config.shares_basis,
             )
-    raise ConfigError([f"`quantizer` must be a GumbelConfig, but is a {type(config).__name__}."])
+        case EMAConfig():
+            return EMAQuantizer(
+                input_dim,
+                config.code_dim,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+                decay=config.decay,
+                restart_share=config.restart_share,
+            )
+        case VQConfig():
+            return VectorQuantizer(
+                input_dim,
+                config.code_dim,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+            )
+        case FSQConfig():
+            return FiniteScalarQuantizer(
+                input_dim, num_codebooks=config.num_codebooks, levels=config.levels
+            )
+        case RandomProjectionConfig():
+            return RandomProjectionQuantizer(input_dim, config.code_dim, **options)
+    raise ConfigError([f"`quantizer` cannot be a {type(config).__name__}."])
 
 
 def _create_front_end(config: PretrainModelConfig | CTCModelConfig) -> FrontEnd:
