@@ -15,6 +15,7 @@ from speechvq.models.config import (
     Features,
     FSQConfig,
     GumbelConfig,
+    Objective,
     PretrainModelConfig,
     QuantizerConfig,
     RandomProjectionConfig,
@@ -25,6 +26,7 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.encoder import SpeechEncoder
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.contrastive import ContrastiveTask
 from speechvq.nn.conv_features import ConvFeatureExtractor
 from speechvq.nn.ema_quantizer import EMAQuantizer
 from speechvq.nn.fbank_features import FbankFeatureExtractor
@@ -32,6 +34,7 @@ from speechvq.nn.front_end import FrontEnd
 from speechvq.nn.fsq import FiniteScalarQuantizer
 from speechvq.nn.gumbel_quantizer import GumbelQuantizer
 from speechvq.nn.positions import ConvPositions
+from speechvq.nn.prediction import PredictionTask
 from speechvq.nn.quantizer import Quantizer
 from speechvq.nn.random_projection import RandomProjectionQuantizer
 from speechvq.nn.simvq import SimVQuantizer
@@ -53,12 +56,11 @@ def create_pretrain_model(config: PretrainModelConfig) -> PretrainModel:
     """
     _raise_problems(config.validate())
     encoder = _create_speech_encoder(config)
+    quantizer = create_quantizer(config.quantizer, encoder.front_end.output_dim)
     return PretrainModel(
         encoder,
-        create_quantizer(config.quantizer, encoder.front_end.output_dim),
-        model_dim=config.encoder.model_dim,
-        final_dim=config.final_dim,
-        logit_temperature=config.logit_temperature,
+        quantizer,
+        _create_task(config, quantizer),
         dropout_features=config.dropout_features,
         config=config,
     )
@@ -142,6 +144,25 @@ def create_quantizer(config: QuantizerConfig, input_dim: int) -> Quantizer:
         case RandomProjectionConfig():
             return RandomProjectionQuantizer(input_dim, config.code_dim, **options)
     raise ConfigError([f"`quantizer` cannot be a {type(config).__name__}."])
+
+
+def _create_task(
+    config: PretrainModelConfig, quantizer: Quantizer
+) -> ContrastiveTask | PredictionTask:
+    match config.objective:
+        case Objective.contrastive:
+            return ContrastiveTask(
+                config.encoder.model_dim,
+                quantizer.output_dim,
+                config.final_dim,
+                logit_temperature=config.logit_temperature,
+            )
+        case Objective.prediction:
+            return PredictionTask(
+                config.encoder.model_dim,
+                num_codebooks=quantizer.num_codebooks,
+                codebook_size=quantizer.codebook_size,
+            )
 
 
 def _create_front_end(config: PretrainModelConfig | CTCModelConfig) -> FrontEnd:

@@ -26,6 +26,13 @@ class FeatureNorm(Enum):
     layer = "layer"
 
 
+class Objective(Enum):
+    """Tasks of pretraining over the same codebooks."""
+
+    contrastive = "contrastive"
+    prediction = "prediction"
+
+
 @dataclass(kw_only=True)
 class FbankConfig:
     """Stacked log-mel front end."""
@@ -276,6 +283,8 @@ class PretrainModelConfig:
     """Positions and Transformer."""
     quantizer: QuantizerConfig = field(default_factory=GumbelConfig)
     """Where the targets come from."""
+    objective: Objective = Objective.contrastive
+    """Find the target among distractors (wav2vec 2.0), or name its codes (BEST-RQ, HuBERT)."""
     final_dim: int = 256
     """Channels in which context and targets are compared."""
     mask_prob: float = 0.65

@@ -32,7 +32,7 @@ def place_quantizer(
     Raises:
         DataError: The corpus is smaller than a codebook.
     """
-    device = model.context_projection.weight.device
+    device = next(model.parameters()).device
     frames = []
     rows = RowReader(index, capacity=1)
     for position in _draw_utterances(index, seed, alpha, max_samples):

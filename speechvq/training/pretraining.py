@@ -152,6 +152,7 @@ class PretrainJob(RecordedJob):
             num_codebooks=architecture.quantizer.num_codebooks,
             codebook_size=architecture.quantizer.codebook_size,
             languages=languages,
+            loss_name=f"{architecture.objective.value}_loss",
         )
         unit = PretrainUnit(
             data_parallel_model, objective, self._get_temperature, self._on_step, self._on_values
