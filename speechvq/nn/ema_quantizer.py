@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from speechvq.nn.distance_quantizer import DistanceQuantizer
-from speechvq.nn.kmeans import fit_kmeans
+from speechvq.nn.kmeans import draw_rows, fit_kmeans
 
 
 class EMAQuantizer(DistanceQuantizer):
@@ -129,6 +129,17 @@ class EMAQuantizer(DistanceQuantizer):
             self.codebook[g] = centroids
         self.average_count.fill_(1.0)
         self.average_sum.copy_(self.codebook)
+
+    @torch.no_grad()
+    def restart(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """See `Quantizer.restart`; the averages begin anew there."""
+        even = self.average_count.mean(1)
+        for g in range(self.num_codebooks):
+            places = unused[g].nonzero().flatten()
+            frames = draw_rows(features, len(places), generator).to(self.codebook.device)
+            self.codebook[g, places] = self.project(frames)[:, g]
+            self.average_count[g, places] = even[g]
+            self.average_sum[g, places] = self.codebook[g, places] * even[g]
 
 
 def _is_distributed() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechvq.nn.kmeans import fit_kmeans, split_channels
+from speechvq.nn.kmeans import draw_rows, fit_kmeans, split_channels
 from speechvq.nn.nearest import compute_entropy_perplexity
 from speechvq.nn.precision import full_precision
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
@@ -167,6 +167,27 @@ class GumbelQuantizer(Quantizer):
             # log N(x; c, variance) = (2 x c - c c) / (2 variance) + what all entries share
             weight[g, :, part] = centroids / variance
             bias[g] = -centroids.square().sum(1) / (2 * variance)
+
+    @torch.no_grad()
+    def restart(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """See `Quantizer.restart`: an unused entry gets a frame's direction, at the length that the
+        used entries' weights have, and their mean bias.
+        """
+        dim = features.size(1)
+        weight = self.projection.weight.view(self.num_codebooks, self.codebook_size, dim)
+        bias = self.projection.bias.view(self.num_codebooks, self.codebook_size)
+        for g, part in enumerate(split_channels(dim, self.num_codebooks)):
+            places = unused[g].nonzero().flatten()
+            if len(places) in (0, self.codebook_size):
+                continue
+            frames = draw_rows(features, len(places), generator).to(weight.device)
+            used = ~unused[g].to(weight.device)
+            direction = torch.zeros_like(frames)
+            direction[:, part] = frames[:, part]
+            length = weight[g, used].norm(dim=1).mean()
+            norm = direction.norm(dim=1, keepdim=True).clamp(min=1e-8)
+            weight[g, places] = direction / norm * length
+            bias[g, places] = bias[g, used].mean()
 
     def encode(self, features: Tensor) -> Tensor:
         """Best entries without noise. See `Quantizer.encode`."""

@@ -37,6 +37,15 @@ def fit_principal_axes(points: Tensor, num_axes: int) -> tuple[Tensor, Tensor]:
     return (axes * largest.sign()).to(points.dtype), mean
 
 
+def draw_rows(points: Tensor, num_rows: int, generator: torch.Generator) -> Tensor:
+    """A copy of random rows (`num_rows`, D) of (N, D), none twice while there are enough."""
+    order = torch.randperm(
+        len(points), generator=generator, dtype=torch.long, device=generator.device
+    )
+    order = order.repeat(-(-num_rows // max(1, len(points))))
+    return points[order[:num_rows].to(points.device)].clone()
+
+
 @torch.no_grad()
 def fit_kmeans(
     points: Tensor,
@@ -61,10 +70,7 @@ def fit_kmeans(
     """
     if len(points) < num_centroids:
         raise ValueError(f"{num_centroids} centroids need as many points, but got {len(points)}.")
-    order = torch.randperm(
-        len(points), generator=generator, dtype=torch.long, device=generator.device
-    )
-    centroids = points[order[:num_centroids].to(points.device)].clone()
+    centroids = draw_rows(points, num_centroids, generator)
     for _ in range(num_iterations):
         nearest = torch.cdist(points, centroids).argmin(1)  # (N,)
         count = torch.bincount(nearest, minlength=num_centroids)[:, None]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from speechvq.nn.distance_quantizer import DistanceQuantizer
-from speechvq.nn.kmeans import fit_kmeans
+from speechvq.nn.kmeans import draw_rows, fit_kmeans
 
 
 class VectorQuantizer(DistanceQuantizer):
@@ -46,3 +46,11 @@ class VectorQuantizer(DistanceQuantizer):
         for g in range(self.num_codebooks):
             centroids, _ = fit_kmeans(vectors[:, g], self.codebook_size, generator=generator)
             self.codebook[g] = centroids
+
+    @torch.no_grad()
+    def restart(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """See `Quantizer.restart`."""
+        for g in range(self.num_codebooks):
+            places = unused[g].nonzero().flatten()
+            frames = draw_rows(features, len(places), generator).to(self.codebook.device)
+            self.codebook[g, places] = self.project(frames)[:, g]

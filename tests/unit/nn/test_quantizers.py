@@ -345,3 +345,33 @@ def test_soft_assignment_of_many_frames_is_that_of_evenly_spaced_ones(
     share = soft_assign(points, codebook, 0.1)
     assert torch.allclose(share.sum(), torch.tensor(1.0))
     assert torch.equal(share, soft_assign(points[::4], codebook, 0.1))
+
+
+@pytest.mark.parametrize("name", ["gumbel", "vq", "ema"])
+def test_restarted_entries_are_chosen_again(name: str) -> None:
+    quantizer = create(name).eval()
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(600, INPUT_DIM, generator=generator)
+    quantizer.place(features, generator)
+    state = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    if isinstance(quantizer, DistanceQuantizer):
+        with torch.no_grad():
+            quantizer.codebook[:, 3:] = 1000.0  # type: ignore[index,operator]
+    else:
+        with torch.no_grad():
+            quantizer.projection.bias.view(2, 12)[:, 3:] = -1e4  # type: ignore[union-attr,operator]
+    codes = quantizer.encode(features[None])[0]
+    unused = torch.stack([torch.bincount(codes[:, g], minlength=12) == 0 for g in range(2)])
+    assert unused[:, 3:].all()
+    quantizer.restart(unused, features, generator)
+    codes = quantizer.encode(features[None])[0]
+    assert min(len(codes[:, g].unique()) for g in range(2)) >= 10
+    kept = quantizer.decode(torch.zeros(1, 1, 2, dtype=torch.long))
+    quantizer.load_state_dict(state)
+    assert torch.equal(kept, quantizer.decode(torch.zeros(1, 1, 2, dtype=torch.long)))
+
+
+@pytest.mark.parametrize("name", ["simvq", "fsq", "random"])
+def test_entries_that_move_together_cannot_restart(name: str) -> None:
+    with pytest.raises(NotImplementedError, match="cannot restart single entries"):
+        create(name).restart(torch.ones(2, 12, dtype=torch.bool), draw()[0][0], torch.Generator())
