@@ -48,12 +48,11 @@ class FiniteScalarQuantizer(Quantizer):
         self.codebook_size = math.prod(levels)
         self.output_dim = num_codebooks * len(levels)
         self.projection = nn.Linear(input_dim, self.output_dim)
-        number = torch.tensor(list(levels), device="cpu")
+        number = torch.tensor(list(levels), dtype=torch.long, device="cpu")
         self.register_buffer("levels", number, persistent=False)
         self.register_buffer("half_widths", (number // 2).float(), persistent=False)
-        digits = torch.cartesian_prod(
-            *[torch.arange(count, device="cpu") for count in levels][::-1]
-        )
+        steps = [torch.arange(n, dtype=torch.long, device="cpu") for n in reversed(levels)]
+        digits = torch.cartesian_prod(*steps)
         digits = digits.reshape(self.codebook_size, len(levels)).flip(1)
         self.register_buffer(
             "entries", (digits - number // 2) / (number // 2).float(), persistent=False
