@@ -6,12 +6,13 @@ differences.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from speechvq.models.config import GumbelConfig
+from speechvq.models.config import QuantizerConfig
+from speechvq.models.config_json import QUANTIZER_KINDS
 from speechvq.models.presets import PRESETS, create_preset
 from speechvq.training.presets import create_training_preset
 
@@ -24,16 +25,21 @@ def register_schemas(name: str, schema: type[Any]) -> None:
         schema: The run's dataclass.
     """
     store = ConfigStore.instance()
-    store.store(name=f"{name}_schema", node=schema)
-    if name in ("pretrain", "finetune"):
-        _register_presets(store, name)
-        _register_quantizers(store)
+    if name not in ("pretrain", "finetune"):
+        store.store(name=f"{name}_schema", node=schema)
+        return
+    # A quantiser of any kind may be merged into the base of all kinds, but not into another kind.
+    architecture = replace(create_preset("tiny"), quantizer=QuantizerConfig())
+    store.store(name=f"{name}_schema", node=schema(architecture=architecture))
+    _register_presets(store, name)
+    _register_quantizers(store)
 
 
 def _register_presets(store: ConfigStore, verb: str) -> None:
     """Add the group `preset`: an architecture with the training values that fit it."""
     for preset in PRESETS:
         architecture = _to_plain(asdict(create_preset(preset)))
+        del architecture["quantizer"]  # the group `quantizer` has it
         # `features` on the command line decides; the architecture follows.
         features = architecture.pop("features")
         architecture["features"] = "${features}"
@@ -46,10 +52,11 @@ def _register_presets(store: ConfigStore, verb: str) -> None:
 
 
 def _register_quantizers(store: ConfigStore) -> None:
-    """Add the group `quantizer`, which chooses the type of `architecture.quantizer`."""
-    store.store(
-        group="quantizer", name="gumbel", node=GumbelConfig, package="architecture.quantizer"
-    )
+    """Add the group `quantizer`: every kind, and the published kind as each preset has it."""
+    nodes: dict[str, QuantizerConfig] = {kind: cls() for kind, cls in QUANTIZER_KINDS.items()}
+    nodes.update({f"gumbel_{preset}": create_preset(preset).quantizer for preset in PRESETS})
+    for name, node in nodes.items():
+        store.store(group="quantizer", name=name, node=node, package="architecture.quantizer")
 
 
 def _to_plain(value: Any) -> Any:

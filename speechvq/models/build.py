@@ -10,23 +10,36 @@ from collections.abc import Mapping
 from speechvq.errors import ConfigError
 from speechvq.models.config import (
     CTCModelConfig,
+    EMAConfig,
     FeatureNorm,
     Features,
+    FSQConfig,
     GumbelConfig,
+    Objective,
     PretrainModelConfig,
     QuantizerConfig,
+    RandomProjectionConfig,
+    SimVQConfig,
+    VQConfig,
 )
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.encoder import SpeechEncoder
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.contrastive import ContrastiveTask
 from speechvq.nn.conv_features import ConvFeatureExtractor
+from speechvq.nn.ema_quantizer import EMAQuantizer
 from speechvq.nn.fbank_features import FbankFeatureExtractor
 from speechvq.nn.front_end import FrontEnd
+from speechvq.nn.fsq import FiniteScalarQuantizer
 from speechvq.nn.gumbel_quantizer import GumbelQuantizer
 from speechvq.nn.positions import ConvPositions
+from speechvq.nn.prediction import PredictionTask
 from speechvq.nn.quantizer import Quantizer
+from speechvq.nn.random_projection import RandomProjectionQuantizer
+from speechvq.nn.simvq import SimVQuantizer
 from speechvq.nn.transformer import Encoder
+from speechvq.nn.vector_quantizer import VectorQuantizer
 
 
 def create_pretrain_model(config: PretrainModelConfig) -> PretrainModel:
@@ -43,12 +56,11 @@ def create_pretrain_model(config: PretrainModelConfig) -> PretrainModel:
     """
     _raise_problems(config.validate())
     encoder = _create_speech_encoder(config)
+    quantizer = create_quantizer(config.quantizer, encoder.front_end.output_dim)
     return PretrainModel(
         encoder,
-        create_quantizer(config.quantizer, encoder.front_end.output_dim),
-        model_dim=config.encoder.model_dim,
-        final_dim=config.final_dim,
-        logit_temperature=config.logit_temperature,
+        quantizer,
+        _create_task(config, quantizer),
         dropout_features=config.dropout_features,
         config=config,
     )
@@ -90,15 +102,67 @@ def create_quantizer(config: QuantizerConfig, input_dim: int) -> Quantizer:
     Raises:
         ConfigError: There is no quantiser for this type.
     """
+    options = {
+        "num_codebooks": config.num_codebooks,
+        "codebook_size": config.codebook_size,
+    }
     match config:
         case GumbelConfig():
-            return GumbelQuantizer(
+            return GumbelQuantizer(input_dim, config.code_dim, **options)
+        case SimVQConfig():
+            return SimVQuantizer(
                 input_dim,
                 config.code_dim,
-                num_codebooks=config.num_codebooks,
-                codebook_size=config.codebook_size,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+                learns_basis=config.learns_basis,
+                shares_basis=config.shares_basis,
             )
-    raise ConfigError([f"`quantizer` must be a GumbelConfig, but is a {type(config).__name__}."])
+        case EMAConfig():
+            return EMAQuantizer(
+                input_dim,
+                config.code_dim,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+                decay=config.decay,
+                restart_share=config.restart_share,
+            )
+        case VQConfig():
+            return VectorQuantizer(
+                input_dim,
+                config.code_dim,
+                **options,
+                commitment=config.commitment,
+                rotates=config.rotates,
+            )
+        case FSQConfig():
+            return FiniteScalarQuantizer(
+                input_dim, num_codebooks=config.num_codebooks, levels=config.levels
+            )
+        case RandomProjectionConfig():
+            return RandomProjectionQuantizer(input_dim, config.code_dim, **options)
+    raise ConfigError([f"`quantizer` cannot be a {type(config).__name__}."])
+
+
+def _create_task(
+    config: PretrainModelConfig, quantizer: Quantizer
+) -> ContrastiveTask | PredictionTask:
+    match config.objective:
+        case Objective.contrastive:
+            return ContrastiveTask(
+                config.encoder.model_dim,
+                quantizer.output_dim,
+                config.final_dim,
+                logit_temperature=config.logit_temperature,
+            )
+        case Objective.prediction:
+            return PredictionTask(
+                config.encoder.model_dim,
+                num_codebooks=quantizer.num_codebooks,
+                codebook_size=quantizer.codebook_size,
+            )
 
 
 def _create_front_end(config: PretrainModelConfig | CTCModelConfig) -> FrontEnd:

@@ -7,6 +7,7 @@ is the path to the section, for example "model.".
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,6 +24,13 @@ class FeatureNorm(Enum):
 
     group = "group"
     layer = "layer"
+
+
+class Objective(Enum):
+    """Tasks of pretraining over the same codebooks."""
+
+    contrastive = "contrastive"
+    prediction = "prediction"
 
 
 @dataclass(kw_only=True)
@@ -181,6 +189,87 @@ class GumbelConfig(QuantizerConfig):
 
 
 @dataclass(kw_only=True)
+class VQConfig(QuantizerConfig):
+    """Straight-through vector quantisation: entries learn one by one."""
+
+    commitment: float = 0.25
+    """Weight of what draws features to their entries."""
+    rotates: bool = False
+    """Rotation trick instead of a plain straight-through gradient."""
+
+    def validate(self, prefix: str = "quantizer.") -> list[str]:
+        """All problems of this section."""
+        problems = super().validate(prefix)
+        if self.commitment < 0:
+            problems.append(f"`{prefix}commitment` must not be negative, but is {self.commitment}.")
+        return problems
+
+
+@dataclass(kw_only=True)
+class SimVQConfig(VQConfig):
+    """SimVQ: a frozen random basis under one learned linear map a codebook."""
+
+    learns_basis: bool = False
+    """Lets the basis learn as well (the paper's ablation)."""
+    shares_basis: bool = False
+    """One basis for all codebooks."""
+
+
+@dataclass(kw_only=True)
+class EMAConfig(VQConfig):
+    """Entries follow moving averages of their frames; unused ones are put elsewhere."""
+
+    decay: float = 0.99
+    """Share of the old average that a step keeps."""
+    restart_share: float = 0.05
+    """An entry chosen less than this share of an even choice restarts; 0 never."""
+
+    def validate(self, prefix: str = "quantizer.") -> list[str]:
+        """All problems of this section."""
+        problems = super().validate(prefix)
+        problems += _check_prob(prefix, self, "decay")
+        problems += _check_prob(prefix, self, "restart_share")
+        return problems
+
+
+@dataclass(kw_only=True)
+class FSQConfig(QuantizerConfig):
+    """Finite scalar quantisation: a grid of rounded numbers."""
+
+    code_dim: int = 6
+    """Numbers of all codebooks together: `num_codebooks` × the count of `levels`."""
+    levels: list[int] = field(default_factory=lambda: [8, 8, 5])
+    """Levels of each number of a codebook; their product is `codebook_size`."""
+
+    def validate(self, prefix: str = "quantizer.") -> list[str]:
+        """All problems of this section."""
+        problems = super().validate(prefix)
+        if any(count < 2 for count in self.levels) or not self.levels:
+            problems.append(f"`{prefix}levels` must be at least 2 each, but are {self.levels}.")
+            return problems
+        if math.prod(self.levels) != self.codebook_size:
+            problems.append(
+                f"`{prefix}codebook_size` must be the product of `{prefix}levels` "
+                f"({math.prod(self.levels)}), but is {self.codebook_size}."
+            )
+        if self.num_codebooks * len(self.levels) != self.code_dim:
+            problems.append(
+                f"`{prefix}code_dim` must be `{prefix}num_codebooks` × the count of "
+                f"`{prefix}levels` ({self.num_codebooks * len(self.levels)}), but is "
+                f"{self.code_dim}."
+            )
+        return problems
+
+
+@dataclass(kw_only=True)
+class RandomProjectionConfig(QuantizerConfig):
+    """BEST-RQ's frozen random projection and entries: the control that learns nothing."""
+
+    code_dim: int = 32
+    """Channels of the projection, all codebooks together (BEST-RQ: 16 for one)."""
+
+
+@dataclass(kw_only=True)
 class PretrainModelConfig:
     """A model that is pretrained without labels, and the task that it learns from."""
 
@@ -194,6 +283,8 @@ class PretrainModelConfig:
     """Positions and Transformer."""
     quantizer: QuantizerConfig = field(default_factory=GumbelConfig)
     """Where the targets come from."""
+    objective: Objective = Objective.contrastive
+    """Find the target among distractors (wav2vec 2.0), or name its codes (BEST-RQ, HuBERT)."""
     final_dim: int = 256
     """Channels in which context and targets are compared."""
     mask_prob: float = 0.65

@@ -12,10 +12,25 @@ from enum import Enum
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from speechvq.errors import ModelError
-from speechvq.models.config import GumbelConfig, QuantizerConfig
+from speechvq.models.config import (
+    EMAConfig,
+    FSQConfig,
+    GumbelConfig,
+    QuantizerConfig,
+    RandomProjectionConfig,
+    SimVQConfig,
+    VQConfig,
+)
 
-QUANTIZER_KINDS: dict[str, type[QuantizerConfig]] = {"gumbel": GumbelConfig}
-"""All quantisers that a file may name."""
+QUANTIZER_KINDS: dict[str, type[QuantizerConfig]] = {
+    "gumbel": GumbelConfig,
+    "simvq": SimVQConfig,
+    "vq": VQConfig,
+    "ema": EMAConfig,
+    "fsq": FSQConfig,
+    "random": RandomProjectionConfig,
+}
+"""All quantisers that a file, or `quantizer=` on the command line, may name."""
 
 _Config = TypeVar("_Config")
 

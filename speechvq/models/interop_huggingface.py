@@ -20,6 +20,7 @@ from speechvq.models.config import (
     FeatureNorm,
     Features,
     GumbelConfig,
+    Objective,
     PretrainModelConfig,
     WaveformConfig,
 )
@@ -35,8 +36,8 @@ _NAMES = [
     ("encoder.transformer.norm.", "wav2vec2.encoder.layer_norm."),
     ("quantizer.projection.", "quantizer.weight_proj."),
     ("quantizer.codebook", "quantizer.codevectors"),
-    ("context_projection.", "project_hid."),
-    ("target_projection.", "project_q."),
+    ("task.context_projection.", "project_hid."),
+    ("task.target_projection.", "project_q."),
 ]
 """Prefixes: ours, theirs."""
 _LAYER_NAMES = [
@@ -186,6 +187,14 @@ def config_to_huggingface(
             f"{config.features.value}: Wav2Vec2 has no filter banks. Train with features=waveform."
         )
     encoder, waveform = config.encoder, config.waveform
+    if isinstance(config, PretrainModelConfig) and (
+        config.objective is not Objective.contrastive
+        or not isinstance(config.quantizer, GumbelConfig)
+    ):
+        raise ModelError(
+            "`objective` must be contrastive and `quantizer` gumbel for an export to transformers, "
+            "which has no others; export a recogniser instead."
+        )
     if encoder.conv_kernel:
         raise ModelError(
             "`encoder.conv_kernel` must be 0 for an export to transformers, but is "

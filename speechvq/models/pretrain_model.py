@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from speechvq.models.config import PretrainModelConfig
 from speechvq.models.encoder import SpeechEncoder
-from speechvq.nn.contrastive import ContrastiveOutput, compute_contrastive_loss
+from speechvq.nn.contrastive import ContrastiveTask, TaskOutput
+from speechvq.nn.gradients import keep_in_graph
 from speechvq.nn.lengths import lengths_to_padding_mask
+from speechvq.nn.prediction import PredictionTask
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
 
 
@@ -21,8 +23,8 @@ class PretrainOutput:
     """Losses of a batch, not yet weighted, and what is logged beside them.
 
     Attributes:
-        contrastive: By masked frame.
-        loss_sum: () float32, contrastive loss summed over valid frames, nats.
+        task: By masked frame.
+        loss_sum: () float32, loss of the task summed over valid frames, nats.
         diversity_loss: () float32, see `QuantizerOutput`.
         feature_penalty: () float32, see `EncoderOutput`.
         vq_loss: () float32 or None, see `QuantizerOutput`.
@@ -32,7 +34,7 @@ class PretrainOutput:
             it.
     """
 
-    contrastive: ContrastiveOutput
+    task: TaskOutput
     loss_sum: Tensor
     diversity_loss: Tensor
     feature_penalty: Tensor
@@ -43,14 +45,12 @@ class PretrainOutput:
 
 
 class PretrainModel(nn.Module):
-    """Encoder, quantiser, and the space in which they meet.
+    """Encoder, quantiser, and the task in which they meet.
 
     Args:
         encoder: Shared speech encoder.
         quantizer: Makes targets of features.
-        model_dim: D of the encoder.
-        final_dim: Channels in which context and targets are compared.
-        logit_temperature: Divides cosine similarities.
+        task: Compares what the encoder says at masked frames with the targets.
         dropout_features: Dropout of the features that are quantised.
         config: What the model was built from, stored with it.
     """
@@ -59,20 +59,16 @@ class PretrainModel(nn.Module):
         self,
         encoder: SpeechEncoder,
         quantizer: Quantizer,
+        task: ContrastiveTask | PredictionTask,
         *,
-        model_dim: int,
-        final_dim: int,
-        logit_temperature: float,
         dropout_features: float,
         config: PretrainModelConfig,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.quantizer = quantizer
-        self.context_projection = nn.Linear(model_dim, final_dim)
-        self.target_projection = nn.Linear(quantizer.output_dim, final_dim)
+        self.task = task
         self.dropout_features = nn.Dropout(dropout_features)
-        self.logit_temperature = logit_temperature
         self.config = config
 
     def num_frames(self, num_samples: int) -> int:
@@ -107,22 +103,22 @@ class PretrainModel(nn.Module):
         # The number of frames is known from the number of samples without asking the device.
         mask = _create_frame_mask(masked_frames, valid, self.num_frames(waveform.size(1)))
         encoded = self.encoder(waveform, lengths, mask=mask)
-        context = self.context_projection(_gather_frames(encoded.context, masked_frames))
+        context = _gather_frames(encoded.context, masked_frames)
         features = self.dropout_features(_gather_frames(encoded.features, masked_frames))
         quantized: QuantizerOutput = self.quantizer(features, temperature=temperature, valid=valid)
-        targets = self.target_projection(quantized.vectors)  # (B, M, final_dim)
-        contrastive = compute_contrastive_loss(
-            context, targets, quantized.codes, distractors, num_masked, self.logit_temperature
-        )
+        task: TaskOutput = self.task(context, quantized, distractors, num_masked)
+        loss_sum = task.loss_per_frame.sum()
+        if isinstance(self.task, PredictionTask):
+            loss_sum = keep_in_graph(loss_sum, self.quantizer.parameters())
         return PretrainOutput(
-            contrastive=contrastive,
-            loss_sum=contrastive.loss_per_frame.sum(),
+            task=task,
+            loss_sum=loss_sum,
             diversity_loss=quantized.diversity_loss,
             feature_penalty=encoded.feature_penalty,
             vq_loss=quantized.vq_loss,
             codes=quantized.codes,
             soft_perplexity=quantized.soft_perplexity,
-            num_targets=contrastive.valid.sum(),
+            num_targets=task.valid.sum(),
         )
 
     def extract_codes(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,18 +133,6 @@ class PretrainModel(nn.Module):
         """
         features, lengths, _ = self.encoder.compute_features(waveform, lengths)
         return self.quantizer.encode(features), lengths
-
-    def quantize_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets of given features, without noise.
-
-        Args:
-            features: (B, T, C), `EncoderOutput.features`.
-
-        Returns:
-            Projected targets (B, T, final_dim), and their codes (B, T, G).
-        """
-        codes = self.quantizer.encode(features)
-        return self.target_projection(self.quantizer.decode(codes)), codes
 
 
 def _create_frame_mask(masked_frames: Tensor, valid: Tensor, num_frames: int) -> Tensor:

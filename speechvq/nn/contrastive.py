@@ -12,25 +12,28 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechvq.nn.lengths import lengths_to_padding_mask
 from speechvq.nn.precision import full_precision
+from speechvq.nn.quantizer import QuantizerOutput
 
 
 @dataclass
-class ContrastiveOutput:
+class TaskOutput:
     """The loss of each masked frame, and what tells learning from collapse.
 
     Attributes:
         loss_per_frame: (B, M) float32, nats; 0 where not valid.
-        correct: (B, M) bool, the target is the most similar of all; False where all distractors
-            equal the target, and where not valid.
+        correct: (B, M) float32, 1 where the target was found (contrastive: more similar than all
+            distractors, of which at least one differs), or the share of its codes that were
+            (prediction); 0 where not valid.
         equal_share: (B, M) float32, share of the K distractors whose codes equal the target's; 0
             where not valid.
         valid: (B, M) bool, frames that count: not padding, and at least one other masked frame in
             the utterance.
-        logits: (B, M, 1 + K) float32, target first; excluded distractors are -inf.
+        logits: Contrastive: (B, M, 1 + K) float32, target first; excluded distractors are -inf.
+            Prediction: (B, M, G, V) float32.
     """
 
     loss_per_frame: Tensor
@@ -62,7 +65,7 @@ def compute_contrastive_loss(
     distractors: Tensor,
     num_masked: Tensor,
     logit_temperature: float,
-) -> ContrastiveOutput:
+) -> TaskOutput:
     """Cross-entropy of finding the target among the distractors.
 
     Distractors with the target's codes are left out. A frame whose distractors are all equal to the
@@ -97,4 +100,46 @@ def compute_contrastive_loss(
         loss = loss.masked_fill(~valid, 0.0)
     correct = (logits[..., :1] > logits[..., 1:]).all(-1) & ~equal.all(-1) & valid
     equal_share = equal.float().mean(-1) * valid
-    return ContrastiveOutput(loss, correct, equal_share, valid, logits)
+    return TaskOutput(loss, correct.float(), equal_share, valid, logits)
+
+
+class ContrastiveTask(nn.Module):
+    """The space in which context and targets meet.
+
+    Args:
+        model_dim: D of the context.
+        code_dim: Channels of the quantised vectors.
+        final_dim: Channels in which they are compared.
+        logit_temperature: Divides cosine similarities.
+    """
+
+    def __init__(
+        self, model_dim: int, code_dim: int, final_dim: int, *, logit_temperature: float
+    ) -> None:
+        super().__init__()
+        self.context_projection = nn.Linear(model_dim, final_dim)
+        self.target_projection = nn.Linear(code_dim, final_dim)
+        self.logit_temperature = logit_temperature
+
+    def forward(
+        self, context: Tensor, quantized: QuantizerOutput, distractors: Tensor, num_masked: Tensor
+    ) -> TaskOutput:
+        """Computes the loss at masked frames.
+
+        Args:
+            context: (B, M, D), what the Transformer says at masked frames.
+            quantized: The targets.
+            distractors: (B, M, K) long, indices into the utterance's own M.
+            num_masked: (B,) long, valid masked frames of each utterance.
+
+        Returns:
+            Loss and diagnostics by frame.
+        """
+        return compute_contrastive_loss(
+            self.context_projection(context),
+            self.target_projection(quantized.vectors),
+            quantized.codes,
+            distractors,
+            num_masked,
+            self.logit_temperature,
+        )

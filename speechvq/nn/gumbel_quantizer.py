@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from speechvq.nn.kmeans import fit_kmeans
+from speechvq.nn.kmeans import draw_rows, fit_kmeans, split_channels
+from speechvq.nn.nearest import compute_entropy_perplexity
 from speechvq.nn.precision import full_precision
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
 
@@ -90,10 +90,7 @@ def compute_soft_perplexity(probs: Tensor, valid: Tensor) -> Tensor:
     """
     weights = valid.to(probs.dtype)
     count = weights.sum().clamp(min=1.0)
-    mean = torch.einsum("bm,bmgv->gv", weights, probs) / count  # (G, V)
-    # xlogy gives 0 at 0, where p × log p gives NaN; the floor keeps its gradient finite there.
-    entropy = -torch.xlogy(mean, mean.clamp(min=1e-20)).sum(-1)
-    return entropy.exp()
+    return compute_entropy_perplexity(torch.einsum("bm,bmgv->gv", weights, probs) / count)
 
 
 class GumbelQuantizer(Quantizer):
@@ -162,15 +159,35 @@ class GumbelQuantizer(Quantizer):
         weight = self.projection.weight.view(self.num_codebooks, self.codebook_size, dim)
         bias = self.projection.bias.view(self.num_codebooks, self.codebook_size)
         weight.zero_()
-        bounds = [dim * g // self.num_codebooks for g in range(self.num_codebooks + 1)]
-        for g, (first, end) in enumerate(itertools.pairwise(bounds)):
+        for g, part in enumerate(split_channels(dim, self.num_codebooks)):
             centroids, variance = fit_kmeans(
-                features[:, first:end], self.codebook_size, generator=generator
+                features[:, part], self.codebook_size, generator=generator
             )
             variance = variance.clamp(min=SMALLEST_VARIANCE)
             # log N(x; c, variance) = (2 x c - c c) / (2 variance) + what all entries share
-            weight[g, :, first:end] = centroids / variance
+            weight[g, :, part] = centroids / variance
             bias[g] = -centroids.square().sum(1) / (2 * variance)
+
+    @torch.no_grad()
+    def restart(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """See `Quantizer.restart`: an unused entry gets a frame's direction, at the length that the
+        used entries' weights have, and their mean bias.
+        """
+        dim = features.size(1)
+        weight = self.projection.weight.view(self.num_codebooks, self.codebook_size, dim)
+        bias = self.projection.bias.view(self.num_codebooks, self.codebook_size)
+        for g, part in enumerate(split_channels(dim, self.num_codebooks)):
+            places = unused[g].nonzero().flatten()
+            if len(places) in (0, self.codebook_size):
+                continue
+            frames = draw_rows(features, len(places), generator).to(weight.device)
+            used = ~unused[g].to(weight.device)
+            direction = torch.zeros_like(frames)
+            direction[:, part] = frames[:, part]
+            length = weight[g, used].norm(dim=1).mean()
+            norm = direction.norm(dim=1, keepdim=True).clamp(min=1e-8)
+            weight[g, places] = direction / norm * length
+            bias[g, places] = bias[g, used].mean()
 
     def encode(self, features: Tensor) -> Tensor:
         """Best entries without noise. See `Quantizer.encode`."""

@@ -1,11 +1,49 @@
-"""k-means: where a codebook starts when it starts where the data are."""
+"""k-means and principal axes: where codebooks start when they start where the data are."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import Tensor
 
 NUM_ITERATIONS = 15
+
+
+def split_channels(num_channels: int, num_codebooks: int) -> list[slice]:
+    """Divides channels into equal parts, one for each codebook."""
+    bounds = [num_channels * g // num_codebooks for g in range(num_codebooks + 1)]
+    return [slice(first, end) for first, end in itertools.pairwise(bounds)]
+
+
+@torch.no_grad()
+def fit_principal_axes(points: Tensor, num_axes: int) -> tuple[Tensor, Tensor]:
+    """Directions of the largest variance.
+
+    Args:
+        points: (N, D) float32.
+        num_axes: How many are wanted.
+
+    Returns:
+        Orthonormal axes (min(`num_axes`, D), D), the largest variance first, and the mean (D,).
+    """
+    mean = points.mean(0)
+    centred = (points - mean).double()
+    covariance = centred.t() @ centred / max(1, len(points))
+    _, vectors = torch.linalg.eigh(covariance)  # smallest first, in columns
+    axes = vectors.flip(1).t()[:num_axes]
+    # An axis is known up to its sign: the largest part is made positive, on every machine.
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    return (axes * largest.sign()).to(points.dtype), mean
+
+
+def draw_rows(points: Tensor, num_rows: int, generator: torch.Generator) -> Tensor:
+    """A copy of random rows (`num_rows`, D) of (N, D), none twice while there are enough."""
+    order = torch.randperm(
+        len(points), generator=generator, dtype=torch.long, device=generator.device
+    )
+    order = order.repeat(-(-num_rows // max(1, len(points))))
+    return points[order[:num_rows].to(points.device)].clone()
 
 
 @torch.no_grad()
@@ -32,10 +70,7 @@ def fit_kmeans(
     """
     if len(points) < num_centroids:
         raise ValueError(f"{num_centroids} centroids need as many points, but got {len(points)}.")
-    order = torch.randperm(
-        len(points), generator=generator, dtype=torch.long, device=generator.device
-    )
-    centroids = points[order[:num_centroids].to(points.device)].clone()
+    centroids = draw_rows(points, num_centroids, generator)
     for _ in range(num_iterations):
         nearest = torch.cdist(points, centroids).argmin(1)  # (N,)
         count = torch.bincount(nearest, minlength=num_centroids)[:, None]

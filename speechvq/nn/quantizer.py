@@ -71,6 +71,19 @@ class Quantizer(nn.Module, ABC):
             ValueError: There are too few frames.
         """
 
+    def restart(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """Puts unused entries on frames, where entries can be moved one by one.
+
+        Args:
+            unused: (G, V) bool.
+            features: (N, D) float32 on the CPU, frames of much and varied speech.
+            generator: Chooses the frames, on the CPU.
+
+        Raises:
+            NotImplementedError: The entries of this quantiser cannot be moved one by one.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot restart single entries.")
+
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
         """Finds codes without randomness.

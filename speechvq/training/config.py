@@ -11,7 +11,13 @@ from enum import Enum
 
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
-from speechvq.models.config import Features, PretrainModelConfig
+from speechvq.models.config import (
+    Features,
+    GumbelConfig,
+    PretrainModelConfig,
+    SimVQConfig,
+    VQConfig,
+)
 from speechvq.models.presets import create_preset
 
 MISSING_VALUE = "???"
@@ -111,6 +117,40 @@ class OptimizerConfig:
                 "`optimizer.final_lr_scale` must be positive with `optimizer.schedule=tri_stage`, "
                 "whose decay is exponential, but is 0; fairseq's value is 0.05."
             )
+        return problems
+
+
+class HealthAction(Enum):
+    """What a run does when its codebook collapses."""
+
+    warn = "warn"
+    stop = "stop"
+    restart = "restart"
+    slow = "slow"
+
+
+@dataclass(kw_only=True)
+class HealthConfig:
+    """When a codebook counts as collapsing, and what happens then."""
+
+    min_perplexity_share: float = 0.05
+    """Alarm when a codebook's perplexity is below this share of its entries."""
+    max_equal_share: float = 0.3
+    """Alarm when a larger share of the distractors equal their target."""
+    patience: int = 3
+    """Unhealthy intervals of `log_every` steps in a row before the alarm."""
+    action: HealthAction = HealthAction.warn
+    """warn: say so; stop: end the run with exit code 3, its last healthy state kept; restart: put
+    unused entries on frames of the corpus; slow: halve the learning rate."""
+
+    def validate(self) -> list[str]:
+        """Return one sentence per impossible value."""
+        problems = []
+        for name in ("min_perplexity_share", "max_equal_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"`health.{name}` must be in [0, 1], but is {getattr(self, name)}.")
+        if self.patience < 1:
+            problems.append(f"`health.patience` must be at least 1, but is {self.patience}.")
         return problems
 
 
@@ -266,10 +306,17 @@ class PretrainConfig(TrainConfig):
     quantizer_init: QuantizerInit = QuantizerInit.auto
     """Codebooks start on k-means centroids of the corpus's frames, or as published at random; auto:
     kmeans for filter banks, random for waveforms, whose features mean nothing before training."""
+    health: HealthConfig = field(default_factory=HealthConfig)
+    """When a codebook counts as collapsing, and what happens then."""
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
-        problems = [*super().validate(), *self.architecture.validate()]
+        problems = [
+            *super().validate(),
+            *self.architecture.validate(),
+            *self.health.validate(),
+            *self._check_health(),
+        ]
         found = (_check_language("languages", code) for code in self.languages)
         problems.extend(problem for problem in found if problem is not None)
         if self.quantizer_init is QuantizerInit.kmeans:
@@ -288,6 +335,33 @@ class PretrainConfig(TrainConfig):
             problems.append(
                 "`architecture.encoder.layer_drop_prob` must be 0 with `parallelism=fsdp`, whose "
                 f"ranks have to run the same layers, but is {layer_drop_prob}."
+            )
+        return problems
+
+    def _check_health(self) -> list[str]:
+        problems = []
+        health = self.health
+        if health.action is HealthAction.restart and not isinstance(
+            self.architecture.quantizer, (GumbelConfig, VQConfig)
+        ):
+            problems.append(
+                "`health.action` must not be restart with this `quantizer`, whose entries cannot "
+                "be moved one by one."
+            )
+        if health.action is HealthAction.restart and isinstance(
+            self.architecture.quantizer, SimVQConfig
+        ):
+            problems.append(
+                "`health.action` must not be restart with `quantizer=simvq`, whose entries move "
+                "together."
+            )
+        span = health.patience * self.log_every
+        kept = self.checkpoint_every * (self.keep_checkpoints - 1)
+        if health.action is HealthAction.stop and span > kept:
+            problems.append(
+                "`health.patience` × `log_every` must be at most `checkpoint_every` × "
+                f"(`keep_checkpoints` - 1) = {kept} with `health.action=stop`, so that a healthy "
+                f"checkpoint is left, but is {span}."
             )
         return problems
 

@@ -23,7 +23,7 @@ import torch
 from fairseq2.composition import register_model_family
 from fairseq2.datasets import DataReader
 from fairseq2.evaluator import EvalUnit
-from fairseq2.gang import Gangs
+from fairseq2.gang import Gang, Gangs
 from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
@@ -131,6 +131,9 @@ class Job(Protocol):
 
     def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
         """Create unit, readers and validation."""
+
+    def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
+        """Receive what acts on all ranks, before the first step."""
 
     def save_final(self, model: Module, step: int) -> None:
         """Save what the run leaves, at its last step; on rank 0."""
@@ -309,6 +312,7 @@ class EngineRecipe(Recipe):
         context.get_optimizer().register_step_pre_hook(guard)
         scheduler = context.get_lr_scheduler()
         assert isinstance(scheduler, AbstractLRScheduler)
+        self._job.connect(gangs.root, scheduler)
         ends = RunEnds(
             gangs.root,
             self._config.steps,

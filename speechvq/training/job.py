@@ -6,6 +6,9 @@ import functools
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from fairseq2.gang import Gang
+from fairseq2.optim.lr_schedulers import AbstractLRScheduler
+
 from speechvq.data.index import CorpusIndex
 from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
@@ -38,6 +41,9 @@ class RecordedJob:
     def is_validated(self, step: int) -> bool:
         """Tell whether the metrics hold the validation of a step."""
         return has_validation(self._directory.metrics, step)
+
+    def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
+        """Receive what acts on all ranks; nothing is needed of it by default."""
 
     def _plan_order(self, alpha: float, *, is_training: bool) -> OrderConfig:
         """Return the order of training, or that of validation, the same for all runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from speechvq.data.index import CorpusIndex
 from speechvq.data.randomness import create_generator
@@ -32,7 +33,31 @@ def place_quantizer(
     Raises:
         DataError: The corpus is smaller than a codebook.
     """
-    device = model.context_projection.weight.device
+    features = collect_features(model, index, seed=seed, alpha=alpha, max_samples=max_samples)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    try:
+        model.quantizer.place(features, generator)
+    except ValueError as error:
+        raise DataError(
+            f"The codebooks cannot be placed on so little audio: {error} Use a larger corpus, a "
+            "smaller `architecture.quantizer.codebook_size`, or `quantizer_init=random`."
+        ) from error
+
+
+@torch.no_grad()
+def collect_features(
+    model: PretrainModel, index: CorpusIndex, *, seed: int, alpha: float, max_samples: int
+) -> Tensor:
+    """Features (N, C) of random utterances, on the CPU; the same on every rank.
+
+    Args:
+        model: Whose front end is asked.
+        index: Training utterances.
+        seed: Chooses the utterances.
+        alpha: Languages are drawn with p ∝ hours^alpha.
+        max_samples: Longer utterances count as this long.
+    """
+    device = next(model.parameters()).device
     frames = []
     rows = RowReader(index, capacity=1)
     for position in _draw_utterances(index, seed, alpha, max_samples):
@@ -40,14 +65,7 @@ def place_quantizer(
         lengths = torch.tensor([waveform.size(1)], device="cpu")
         features, _, _ = model.encoder.compute_features(waveform.to(device), lengths)
         frames.append(features[0].cpu())  # (T, C)
-    generator = torch.Generator("cpu").manual_seed(seed)
-    try:
-        model.quantizer.place(torch.cat(frames), generator)
-    except ValueError as error:
-        raise DataError(
-            f"The codebooks cannot be placed on so little audio: {error} Use a larger corpus, a "
-            "smaller `architecture.quantizer.codebook_size`, or `quantizer_init=random`."
-        ) from error
+    return torch.cat(frames)
 
 
 def _draw_utterances(

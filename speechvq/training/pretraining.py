@@ -5,10 +5,14 @@ Source: wav2vec 2.0, section 3.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from fairseq2.gang import Gang
+from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex, load_index
@@ -29,8 +33,9 @@ from speechvq.training.engine import (
     get_rank,
     get_world_size,
 )
+from speechvq.training.health import ADVICE, CodebookHealth, HealthGuard
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
-from speechvq.training.placement import place_quantizer
+from speechvq.training.placement import collect_features, place_quantizer
 from speechvq.training.reader import PlannedReader
 from speechvq.training.run_directory import RunDirectory, flatten, to_plain
 from speechvq.training.selection import describe_index, limit_index
@@ -109,6 +114,11 @@ class PretrainJob(RecordedJob):
         super().__init__(config, directory)
         self._config = config
         self._data = data
+        self._model: PretrainModel | None = None
+        self._health = CodebookHealth(config.health, config.architecture.quantizer.codebook_size)
+        self._health_guard: HealthGuard | None = None
+        self._last_healthy_step = directory.find_last_checkpoint()
+        self._last_step = self._last_healthy_step
 
     @property
     def has_static_graph(self) -> bool:
@@ -144,6 +154,7 @@ class PretrainJob(RecordedJob):
     def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
         """Create unit, readers and validation."""
         assert isinstance(model, PretrainModel)
+        self._model = model
         languages = self._data.train.languages
         architecture = self._config.architecture
         objective = PretrainObjective(
@@ -152,6 +163,7 @@ class PretrainJob(RecordedJob):
             num_codebooks=architecture.quantizer.num_codebooks,
             codebook_size=architecture.quantizer.codebook_size,
             languages=languages,
+            loss_name=f"{architecture.objective.value}_loss",
         )
         unit = PretrainUnit(
             data_parallel_model, objective, self._get_temperature, self._on_step, self._on_values
@@ -187,12 +199,76 @@ class PretrainJob(RecordedJob):
 
     def _get_temperature(self, step: int) -> float:
         quantizer = self._config.architecture.quantizer
-        assert isinstance(quantizer, GumbelConfig)
+        if not isinstance(quantizer, GumbelConfig):
+            return 1.0  # no other quantiser has a temperature
         return gumbel_temperature(
             step,
             start=quantizer.temperature_start,
             end=quantizer.temperature_end,
             decay=quantizer.temperature_decay,
+        )
+
+    def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
+        """Guard the codebook on all ranks."""
+        self._health_guard = HealthGuard(
+            gang,
+            self._config.health.action,
+            self._config.log_every,
+            slow_down=functools.partial(_halve_rate, scheduler),
+            restart=self._restart_unused,
+            roll_back=self._roll_back,
+        )
+
+    def _on_step(self, step: int) -> None:
+        self._last_step = step
+        if self._health_guard is not None:
+            self._health_guard.check(step)
+        super()._on_step(step)
+
+    def _on_values(self, values: MutableMapping[str, object]) -> None:
+        """Judge the interval that ends at this step; on rank 0."""
+        super()._on_values(values)
+        judgement = self._health.judge(values)
+        if not judgement.problems:
+            self._last_healthy_step = self._last_step
+        if not judgement.is_alarm:
+            return
+        values["alarm"] = 1
+        action = self._config.health.action
+        print(
+            f"  alarm: the codebook is collapsing: {'; '.join(judgement.problems)}. "
+            f"`health.action={action.value}`. {ADVICE}",
+            flush=True,
+        )
+        if self._health_guard is not None:
+            self._health_guard.raise_alarm(judgement.problems)
+
+    def _restart_unused(self) -> None:
+        """Put entries that no frame of a sample chooses on frames of it; the same on all ranks."""
+        assert self._model is not None
+        batch = self._config.batch
+        features = collect_features(
+            self._model,
+            self._data.train,
+            seed=self._config.seed + self._last_step,
+            alpha=batch.language_alpha,
+            max_samples=round(batch.max_seconds * SAMPLE_RATE),
+        )
+        quantizer = self._model.quantizer
+        device = next(self._model.parameters()).device
+        codes = quantizer.encode(features[None].to(device))[0].cpu()  # (N, G)
+        counts = torch.stack(
+            [torch.bincount(part, minlength=quantizer.codebook_size) for part in codes.t()]
+        )
+        generator = torch.Generator("cpu").manual_seed(self._config.seed + self._last_step)
+        quantizer.restart(counts == 0, features, generator)
+
+    def _roll_back(self) -> str:
+        """Remove what was saved since the codebook was last healthy."""
+        step = self._directory.drop_checkpoints(self._last_healthy_step)
+        return (
+            f"The state of step {step}, when it was healthy, is kept in {self._directory.path}; "
+            "`resume=extend` goes on from there with another `architecture.diversity_weight`."
         )
 
     def is_saved(self, step: int) -> bool:
@@ -209,6 +285,11 @@ class PretrainJob(RecordedJob):
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
             corpus=describe_index(self._data.train),
         )
+
+
+def _halve_rate(scheduler: AbstractLRScheduler) -> None:
+    """Halve the rate from now on; the scheduler's state keeps it over a resume."""
+    scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
 
 
 def run_pretraining(config: PretrainConfig) -> RunDirectory:

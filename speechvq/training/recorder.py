@@ -89,8 +89,8 @@ class RunRecorder(MetricRecorder):
 
 
 _SHOWN = (
-    "skipped_updates", "loss", "contrastive_loss", "accuracy", "equal_share", "perplexity", "cer",
-    "wer", "blank_share", "empty_share", "grad_norm", "lr", "audio_hours",
+    "skipped_updates", "loss", "contrastive_loss", "prediction_loss", "accuracy", "equal_share",
+    "perplexity", "cer", "wer", "blank_share", "empty_share", "grad_norm", "lr", "audio_hours",
 )  # fmt: skip
 
 

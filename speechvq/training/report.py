@@ -14,10 +14,15 @@ from speechvq.training.recorder import format_duration
 
 Line = dict[str, Any]
 
+TASK_LOSSES = ("contrastive_loss", "prediction_loss")
+"""What the loss of pretraining's task may be called."""
+
 _CURVES = (
     ("contrastive_loss", "Contrastive loss", "nats per masked frame"),
-    ("accuracy", "Accuracy: the target ranks first among its distractors", "share"),
+    ("prediction_loss", "Prediction loss, all codebooks", "nats per masked frame"),
+    ("accuracy", "Accuracy: targets found among distractors, or codes named", "share"),
     ("equal_share", "Distractors equal to the target (collapse shows here first)", "share"),
+    ("vq_loss", "Loss of the codebook", "mean square"),
     ("diversity_loss", "Diversity loss", "share of unused codebook"),
     ("loss", "Loss", "nats"),
     ("cer", "Character error rate on dev", "share"),
@@ -173,6 +178,13 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
             )
 
 
+def _get_task_loss(values: Line) -> float:
+    for name in TASK_LOSSES:
+        if name in values:
+            return float(values[name])
+    raise KeyError(f"one of {TASK_LOSSES} in {sorted(values)}")
+
+
 def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
     """Add what each language had and reached in the last interval."""
     page.add_heading("Languages")
@@ -185,7 +197,7 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
         rows = [[code, v["hours"], v["utterances"]] for code, v in corpus.items()]
         page.add_table(["language", "hours", "utterances"], rows)
         return
-    columns = ["language", "hours", "utterances", "contrastive loss", "accuracy", "equal share",
+    columns = ["language", "hours", "utterances", "loss of the task", "accuracy", "equal share",
                "perplexity", "used codes"]  # fmt: skip
     rows = []
     for code, values in corpus.items():
@@ -194,7 +206,7 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
             continue
         rows.append(
             [
-                code, values["hours"], values["utterances"], reached["contrastive_loss"],
+                code, values["hours"], values["utterances"], _get_task_loss(reached),
                 reached["accuracy"], reached["equal_share"],
                 " / ".join(f"{p:.0f}" for p in reached["perplexity"]),
                 " / ".join(str(int(n)) for n in reached["used_codes"]),

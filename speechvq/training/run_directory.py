@@ -14,6 +14,7 @@ where the run stopped (DESIGN.md D2).
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict
 from enum import Enum
@@ -32,7 +33,10 @@ FREE_KEYS = frozenset(
 MAX_WAIT_SECONDS = 300.0
 """How long other ranks wait for rank 0 to begin the run."""
 
-EXTENDABLE_KEYS = frozenset({"steps"})
+EXTENDABLE_KEYS = frozenset(
+    {"steps", "health.action", "health.patience", "health.min_perplexity_share",
+     "health.max_equal_share", "architecture.diversity_weight"}
+)  # fmt: skip
 """Keys that `resume=extend` may change."""
 
 
@@ -173,6 +177,14 @@ class RunDirectory:
         document = self.read_json("model/config.json")
         step: int | None = (document or {}).get("training", {}).get("step")
         return step
+
+    def drop_checkpoints(self, last_kept: int) -> int:
+        """Remove the checkpoints of later steps; returns the last that is left, or 0."""
+        for path in (self.path / "engine" / "checkpoints").glob("step_*"):
+            number = path.name.removeprefix("step_")
+            if number.isdigit() and int(number) > last_kept:
+                shutil.rmtree(path)
+        return self.find_last_checkpoint()
 
     def find_last_checkpoint(self) -> int:
         """Return the step of the last checkpoint that fairseq2 completed, 0 if there is none."""

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 from fairseq2.gang import Gang, broadcast_flag
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 
-PROGRESS_KEYS = frozenset({"last_epoch", "_step_count", "_last_lr"})
-"""What a learning-rate scheduler's state says of the run; the rest is its configuration."""
+PROGRESS_KEYS = frozenset({"last_epoch", "_step_count", "_last_lr", "base_lrs"})
+"""What a learning-rate scheduler's state says of the run; the rest is its configuration. The base
+rate is among them, as an alarm may have halved it.
+"""
 
 
 class OpenEnded(Protocol):

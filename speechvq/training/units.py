@@ -42,6 +42,7 @@ class PretrainObjective:
         num_codebooks: G.
         codebook_size: V.
         languages: Codes, in the order of the batches' language numbers.
+        loss_name: What the loss of the task is called in the metrics.
     """
 
     diversity_weight: float
@@ -49,12 +50,14 @@ class PretrainObjective:
     num_codebooks: int
     codebook_size: int
     languages: tuple[str, ...]
+    loss_name: str
 
 
 class PretrainSums:
     """Sums that pretraining and its validation keep, and what is computed from them."""
 
-    COLUMNS = ("contrastive_loss", "accuracy", "equal_share", "targets", "seconds")
+    NUM_COLUMNS = 5
+    """Sums of loss, accuracy, equal share, targets and seconds of a language."""
 
     def __init__(self, objective: PretrainObjective) -> None:
         self._objective = objective
@@ -62,23 +65,23 @@ class PretrainSums:
     def prepare(self, bag: MetricBag) -> None:
         """Add the metrics to a bag."""
         size = len(self._objective.languages)
-        bag.add("_by_language", TensorSum((size, len(self.COLUMNS))))
+        bag.add("_by_language", TensorSum((size, self.NUM_COLUMNS)))
         codebooks = (self._objective.num_codebooks, self._objective.codebook_size)
         bag.add("_code_counts", TensorSum((size, *codebooks)))
-        bag.add("_scalars", TensorSum((3,)))
+        bag.add("_scalars", TensorSum((4,)))
         bag.add("total_audio_hours", TensorSum(()))
 
     @torch.no_grad()
     def update(self, bag: MetricBag, batch: PretrainBatch, output: PretrainOutput) -> None:
         """Add one batch."""
-        contrastive = output.contrastive
-        valid = contrastive.valid
+        task = output.task
+        valid = task.valid
         seconds = batch.lengths.to(valid.device).double() / SAMPLE_RATE
         columns = torch.stack(
             [
-                (contrastive.loss_per_frame * valid).sum(1).double(),
-                (contrastive.correct & valid).sum(1).double(),
-                (contrastive.equal_share * valid).sum(1).double(),
+                (task.loss_per_frame * valid).sum(1).double(),
+                (task.correct * valid).sum(1).double(),
+                (task.equal_share * valid).sum(1).double(),
                 valid.sum(1).double(),
                 seconds,
             ],
@@ -90,9 +93,10 @@ class PretrainSums:
         )
         bag.get("_code_counts", TensorSum).update(self._count_codes(batch, output, valid))
         num_targets = valid.sum().double()
-        scalars = (output.diversity_loss.double(), output.feature_penalty.double())
+        vq_loss = output.diversity_loss * 0.0 if output.vq_loss is None else output.vq_loss
+        scalars = (output.diversity_loss, output.feature_penalty, vq_loss)
         bag.get("_scalars", TensorSum).update(
-            torch.stack([num_targets, *(value * num_targets for value in scalars)])
+            torch.stack([num_targets, *(value.double() * num_targets for value in scalars)])
         )
         bag.get("total_audio_hours", TensorSum).update(seconds.sum() / 3600)
 
@@ -111,17 +115,20 @@ class PretrainSums:
         """Replace the sums in `values` by readable numbers."""
         by_language = _pop_tensor(values, "_by_language")
         counts = _pop_tensor(values, "_code_counts")
-        num_targets, diversity, penalty = _pop_tensor(values, "_scalars").tolist()
+        num_targets, diversity, penalty, vq_loss = _pop_tensor(values, "_scalars").tolist()
         total = by_language.sum(0)
         num_targets = max(num_targets, 1.0)
         objective = self._objective
         values.update(self._name_columns(total, counts.sum(0)))
         values["diversity_loss"] = diversity / num_targets
         values["feature_penalty"] = penalty / num_targets
+        if vq_loss:
+            values["vq_loss"] = vq_loss / num_targets
         values["loss"] = (
-            float(str(values["contrastive_loss"]))
+            float(str(values[objective.loss_name]))
             + objective.diversity_weight * diversity / num_targets
             + objective.feature_penalty_weight * penalty / num_targets
+            + vq_loss / num_targets
         )
         for number, code in enumerate(objective.languages):
             if by_language[number, 3] > 0:
@@ -135,7 +142,7 @@ class PretrainSums:
         loss, correct, equal, num_targets, seconds = columns.tolist()
         denominator = max(num_targets, 1.0)
         return {
-            "contrastive_loss": loss / denominator,
+            self._objective.loss_name: loss / denominator,
             "accuracy": correct / denominator,
             "equal_share": equal / denominator,
             "perplexity": compute_perplexity(counts).tolist(),

@@ -145,8 +145,11 @@ def test_every_stage_of_pretraining(norm: str, norm_first: bool, padded: bool):
     ):
         assert_close(layer[valid], hidden_states[valid])
     assert_close(encoded.context[valid], expected.hidden_states[-1][valid])
-    assert_close(ours.context_projection(encoded.context)[valid], expected.projected_states[valid])
-    targets, codes = ours.quantize_features(encoded.features)
+    assert_close(
+        ours.task.context_projection(encoded.context)[valid], expected.projected_states[valid]
+    )
+    codes = ours.quantizer.encode(encoded.features)
+    targets = ours.task.target_projection(ours.quantizer.decode(codes))
     assert_close(targets[valid], expected.projected_quantized_states[valid])
     their_logits = theirs.quantizer.weight_proj(their_features)
     assert torch.equal(codes, their_logits.unflatten(-1, (2, 20)).argmax(-1))
@@ -172,7 +175,7 @@ def check_logits(theirs, expected, mask: Tensor, negatives: Tensor, output) -> N
     assert bool(equal.any()), "the batch should hold duplicates"
     logits[1:][equal] = float("-inf")
     wanted = logits.permute(1, 2, 0)[mask]  # (all masked frames, 1 + K)
-    found = output.contrastive.logits[output.contrastive.valid]
+    found = output.task.logits[output.task.valid]
     assert torch.equal(found.isinf(), wanted.isinf())
     assert_close(found.masked_fill(found.isinf(), 0.0), wanted.masked_fill(wanted.isinf(), 0.0))
 

@@ -87,8 +87,8 @@ def test_alone_is_the_row_of_a_padded_batch(front_end):
         count = int(batch[3][row])
         one = (batch[0][row : row + 1, :length], *(part[row : row + 1] for part in batch[1:]))
         alone = model(one[0], one[1], one[2][:, :count], one[3], one[4][:, :count], temperature=1.0)
-        found = together.contrastive.loss_per_frame[row, :count]
-        assert torch.allclose(found, alone.contrastive.loss_per_frame[0], atol=1e-4)
+        found = together.task.loss_per_frame[row, :count]
+        assert torch.allclose(found, alone.task.loss_per_frame[0], atol=1e-4)
         assert torch.equal(together.codes[row, :count], alone.codes[0])
         assert torch.equal(model.extract_codes(*one[:2])[0][0], codes[row, : int(frames[row])])
         penalties.append(float(alone.feature_penalty) * int(frames[row]))

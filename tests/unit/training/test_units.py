@@ -20,6 +20,7 @@ from speechvq.training.units import CTCEvalUnit, CTCUnit, PretrainEvalUnit, Pret
 
 def create_objective() -> PretrainObjective:
     return PretrainObjective(
+        loss_name="contrastive_loss",
         diversity_weight=0.1,
         feature_penalty_weight=0.0,
         num_codebooks=2,

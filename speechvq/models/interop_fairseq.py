@@ -1,0 +1,195 @@
+"""Names and settings of fairseq's wav2vec 2.0 checkpoints (IndicWav2Vec's among them).
+
+Pure functions on dictionaries: fairseq is not needed. Weights go by way of the names that
+transformers gives them; `speechvq.models.interop_huggingface` knows those.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from speechvq.errors import ModelError
+
+PRETRAINING_TASKS = frozenset({"audio_pretraining", "temp_sampled_audio_pretraining"})
+"""fairseq's own, and IndicWav2Vec's with temperature sampling."""
+
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
+_CONV = re.compile(r"feature_extractor\.conv_layers\.(\d+)\.(.+)")
+_LAYER_NAMES = {
+    "self_attn.q_proj": "attention.q_proj",
+    "self_attn.k_proj": "attention.k_proj",
+    "self_attn.v_proj": "attention.v_proj",
+    "self_attn.out_proj": "attention.out_proj",
+    "self_attn_layer_norm": "layer_norm",
+    "fc1": "feed_forward.intermediate_dense",
+    "fc2": "feed_forward.output_dense",
+    "final_layer_norm": "final_layer_norm",
+}
+_CONV_NAMES = {"0": "conv", "2": "layer_norm", "2.1": "layer_norm"}
+"""Position in fairseq's Sequential → name: norm over time stands at 2, over channels at 2.1."""
+_NAMES = {
+    "layer_norm": "wav2vec2.feature_projection.layer_norm",
+    "post_extract_proj": "wav2vec2.feature_projection.projection",
+    "encoder.pos_conv.0": "wav2vec2.encoder.pos_conv_embed.conv",
+    "encoder.layer_norm": "wav2vec2.encoder.layer_norm",
+    "quantizer.weight_proj": "quantizer.weight_proj",
+    "project_q": "project_q",
+    "final_proj": "project_hid",
+}
+_WHOLE_NAMES = {
+    "mask_emb": "wav2vec2.masked_spec_embed",
+    "quantizer.vars": "quantizer.codevectors",
+}
+
+
+def state_from_fairseq(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the weights of a fairseq Wav2Vec2Model to those of Wav2Vec2ForPreTraining.
+
+    Args:
+        state: The checkpoint's `model`.
+
+    Returns:
+        State dict with transformers' names.
+
+    Raises:
+        ModelError: A weight has no counterpart.
+    """
+    return {_rename(name): tensor for name, tensor in state.items()}
+
+
+def _rename(name: str) -> str:
+    if name in _WHOLE_NAMES:
+        return _WHOLE_NAMES[name]
+    stem, _, kind = name.rpartition(".")
+    if match := _LAYER.fullmatch(stem):
+        number, part = match.groups()
+        if part in _LAYER_NAMES:
+            return f"wav2vec2.encoder.layers.{number}.{_LAYER_NAMES[part]}.{kind}"
+    elif match := _CONV.fullmatch(stem):
+        number, part = match.groups()
+        if part in _CONV_NAMES:
+            return f"wav2vec2.feature_extractor.conv_layers.{number}.{_CONV_NAMES[part]}.{kind}"
+    elif stem in _NAMES:
+        return f"{_NAMES[stem]}.{kind}"
+    raise ModelError(f"The weight {name!r} has no counterpart; the model is of another kind.")
+
+
+def find_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Finds the model's settings, in new checkpoints (`cfg`) and old ones (`args`).
+
+    Args:
+        checkpoint: The whole file, made plain.
+
+    Returns:
+        Flat settings of the model.
+
+    Raises:
+        ModelError: The file is no wav2vec 2.0 pretraining checkpoint of fairseq.
+    """
+    settings = checkpoint.get("args")
+    task = None
+    if isinstance(config := checkpoint.get("cfg"), Mapping):
+        settings = config.get("model")
+        task = config.get("task")
+        task = task.get("_name") if isinstance(task, Mapping) else task
+    elif isinstance(settings, Mapping):
+        task = settings.get("task")
+    if not isinstance(settings, Mapping) or "model" not in checkpoint:
+        raise ModelError(
+            "A fairseq checkpoint must have `model` and `cfg` or `args`, but this file has "
+            f"{', '.join(sorted(map(str, checkpoint))) or 'nothing'}."
+        )
+    if task is not None and task not in PRETRAINING_TASKS:
+        raise ModelError(
+            f"The checkpoint's task must be one of {', '.join(sorted(PRETRAINING_TASKS))}, but is "
+            f"{task!r}. Take the pretrained checkpoint, not a finetuned one."
+        )
+    return dict(settings)
+
+
+def config_from_fairseq(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
+    """Writes fairseq's settings as transformers' config.json.
+
+    Args:
+        settings: What `find_settings` returned; what is missing has fairseq's default.
+        num_layers: Transformer layers that the weights have.
+
+    Returns:
+        JSON values for `pretrain_config_from_huggingface`.
+
+    Raises:
+        ModelError: The settings cannot be understood.
+    """
+
+    def get(name: str, default: Any) -> Any:
+        value = settings.get(name)
+        return default if value is None else value
+
+    layers = _read_layers(str(get("conv_feature_layers", _DEFAULT_CONV)))
+    if not get("quantize_targets", True):
+        raise ModelError("The checkpoint does not quantise its targets; speechvq needs that.")
+    dim, embed = int(get("latent_dim", 0)), int(get("encoder_embed_dim", 768))
+    final = int(get("final_dim", 0)) or embed
+    return {
+        "model_type": "wav2vec2",
+        "hidden_size": embed,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": int(get("encoder_attention_heads", 12)),
+        "intermediate_size": int(get("encoder_ffn_embed_dim", 3072)),
+        "do_stable_layer_norm": bool(get("layer_norm_first", False)),
+        "hidden_dropout": float(get("dropout", 0.1)),
+        "attention_dropout": float(get("attention_dropout", 0.1)),
+        "activation_dropout": float(get("activation_dropout", 0.0)),
+        "layerdrop": float(get("encoder_layerdrop", 0.0)),
+        "num_conv_pos_embeddings": int(get("conv_pos", 128)),
+        "num_conv_pos_embedding_groups": int(get("conv_pos_groups", 16)),
+        "feat_extract_norm": "layer"
+        if get("extractor_mode", "default") == "layer_norm"
+        else "group",
+        "conv_dim": [layer[0] for layer in layers],
+        "conv_kernel": [layer[1] for layer in layers],
+        "conv_stride": [layer[2] for layer in layers],
+        "conv_bias": bool(get("conv_bias", False)),
+        "feat_proj_dropout": float(get("dropout_input", 0.0)),
+        "feat_quantizer_dropout": float(get("dropout_features", 0.0)),
+        "num_codevector_groups": int(get("latent_groups", 2)),
+        "num_codevectors_per_group": int(get("latent_vars", 320)),
+        "codevector_dim": dim or final,
+        "proj_codevector_dim": final,
+        "num_negatives": int(get("num_negatives", 100)),
+        "contrastive_logits_temperature": float(get("logit_temp", 0.1)),
+        "diversity_loss_weight": 0.1,
+    }
+
+
+_DEFAULT_CONV = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"
+
+
+def _read_layers(text: str) -> list[tuple[int, int, int]]:
+    """Evaluates an expression of lists of three whole numbers, `+` and `*`, and nothing else."""
+    try:
+        return [tuple(layer) for layer in _evaluate(ast.parse(text, mode="eval").body)]  # type: ignore[misc]
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ModelError(f"`conv_feature_layers` cannot be understood: {text!r}.") from error
+
+
+def _evaluate(node: ast.expr) -> list[list[int]]:
+    match node:
+        case ast.List(elts=items):
+            found = [ast.literal_eval(item) for item in items]
+            if all(
+                isinstance(item, tuple) and [type(part) for part in item] == [int] * 3
+                for item in found
+            ):
+                return [list(item) for item in found]
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _evaluate(left) + _evaluate(right)
+        case ast.BinOp(left=left, op=ast.Mult(), right=ast.Constant(value=int(count))):
+            if count <= 64:
+                return _evaluate(left) * count
+    raise ValueError("not a list of layers")

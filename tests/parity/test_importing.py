@@ -1,0 +1,301 @@
+"""Checkpoints of other projects become model directories that compute the same."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pickle
+import random
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from speechvq.errors import ModelError
+from speechvq.models import foreign_pickle
+from speechvq.models.directory import load_pretrain_model
+from speechvq.models.foreign_pickle import Foreign, read_checkpoint, to_plain
+from speechvq.models.importing import import_model
+
+transformers = pytest.importorskip("transformers")
+omegaconf = pytest.importorskip("omegaconf")
+
+
+def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
+    config = transformers.Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(16,) * 7,
+        conv_bias=norm == "layer",
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        num_codevectors_per_group=20,
+        codevector_dim=16,
+        proj_codevector_dim=24,
+    )
+    torch.manual_seed(0)
+    kind = transformers.Wav2Vec2Model if bare else transformers.Wav2Vec2ForPreTraining
+    return kind(config).eval()
+
+
+def compare(theirs: Any, directory: Path) -> None:
+    """The same context of the same waveform, and the same codes if there are any."""
+    ours = load_pretrain_model(directory)
+    torch.manual_seed(1)
+    waveform = 0.1 * torch.randn(2, 8000)
+    lengths = torch.tensor([8000, 8000])
+    with torch.no_grad():
+        base = getattr(theirs, "wav2vec2", theirs)
+        given = waveform
+        if ours.config.waveform.normalize:
+            given = waveform - waveform.mean(1, keepdim=True)
+            given = given / torch.sqrt(waveform.var(1, correction=0, keepdim=True) + 1e-7)
+        expected = base(given)
+        encoded = ours.encoder(waveform, lengths)
+        assert torch.allclose(encoded.context, expected.last_hidden_state, atol=1e-5)
+        if hasattr(theirs, "quantizer"):
+            logits = theirs.quantizer.weight_proj(expected.extract_features)
+            codes = logits.unflatten(-1, (2, 20)).argmax(-1)
+            assert torch.equal(ours.quantizer.encode(encoded.features), codes)
+            projected = theirs.project_hid(expected.last_hidden_state)
+            assert torch.allclose(
+                ours.task.context_projection(encoded.context), projected, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_transformers_directory_computes_the_same(tmp_path: Path, norm: str) -> None:
+    theirs = create_theirs(norm)
+    theirs.save_pretrained(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert imported.fresh == ()
+    compare(theirs, tmp_path / "ours")
+
+
+def test_normalization_of_the_processor_moves_into_the_model(tmp_path: Path) -> None:
+    theirs = create_theirs()
+    theirs.save_pretrained(tmp_path / "theirs")
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert imported.model.config.waveform.normalize
+    compare(theirs, tmp_path / "ours")
+
+
+def test_encoder_alone_gets_a_new_quantiser_and_says_so(tmp_path: Path) -> None:
+    theirs = create_theirs(bare=True)
+    theirs.save_pretrained(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours", seed=5)
+    assert imported.fresh == ("quantizer", "task")
+    compare(theirs, tmp_path / "ours")
+    again = import_model(tmp_path / "theirs", tmp_path / "again", seed=5)
+    for name, tensor in imported.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def to_fairseq(state: dict[str, Tensor], norm: str) -> dict[str, Tensor]:
+    """Weights under the names that fairseq publishes."""
+    conv_norm = "2.1" if norm == "layer" else "2"
+    rules = [
+        (r"^wav2vec2\.feature_projection\.layer_norm\.", "layer_norm."),
+        (r"^wav2vec2\.feature_projection\.projection\.", "post_extract_proj."),
+        (r"^wav2vec2\.masked_spec_embed$", "mask_emb"),
+        (r"^quantizer\.codevectors$", "quantizer.vars"),
+        (r"^project_hid\.", "final_proj."),
+        (r"^wav2vec2\.", ""),
+        (r"pos_conv_embed\.conv\.parametrizations\.weight\.original0", "pos_conv.0.weight_g"),
+        (r"pos_conv_embed\.conv\.parametrizations\.weight\.original1", "pos_conv.0.weight_v"),
+        (r"pos_conv_embed\.conv\.bias", "pos_conv.0.bias"),
+        (r"(conv_layers\.\d+)\.conv\.", r"\1.0."),
+        (r"(conv_layers\.\d+)\.layer_norm\.", rf"\1.{conv_norm}."),
+        (r"(encoder\.layers\.\d+)\.layer_norm\.", r"\1.self_attn_layer_norm."),
+        (r"\.attention\.", ".self_attn."),
+        (r"\.feed_forward\.intermediate_dense\.", ".fc1."),
+        (r"\.feed_forward\.output_dense\.", ".fc2."),
+    ]
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def create_settings(norm: str) -> dict[str, Any]:
+    return {
+        "_name": "wav2vec2",
+        "extractor_mode": "layer_norm" if norm == "layer" else "default",
+        "layer_norm_first": norm == "layer",
+        "encoder_layers": 2,
+        "encoder_embed_dim": 32,
+        "encoder_ffn_embed_dim": 48,
+        "encoder_attention_heads": 4,
+        "conv_feature_layers": "[(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16,2,2)] + [(16,2,2)]",
+        "conv_bias": norm == "layer",
+        "conv_pos": 16,
+        "conv_pos_groups": 4,
+        "quantize_targets": True,
+        "latent_vars": 20,
+        "latent_groups": 2,
+        "latent_dim": 16,
+        "final_dim": 24,
+        "logit_temp": 0.1,
+    }
+
+
+@pytest.mark.parametrize("task", ["audio_pretraining", "temp_sampled_audio_pretraining"])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_fairseq_checkpoint_computes_the_same(tmp_path: Path, norm: str, task: str) -> None:
+    theirs = create_theirs(norm)
+    config = {"model": create_settings(norm), "task": {"_name": task, "normalize": False}}
+    checkpoint = {
+        "args": None,
+        "cfg": omegaconf.OmegaConf.create(config),
+        "model": to_fairseq(theirs.state_dict(), norm),
+        "optimizer_history": [{"criterion_name": "Wav2vecCriterion", "num_updates": 7}],
+        "last_optimizer_state": None,
+        "extra_state": {"epoch": 1, "best": float("inf")},
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint_best.pt")
+    imported = import_model(tmp_path / "checkpoint_best.pt", tmp_path / "ours")
+    assert imported.fresh == ()
+    compare(theirs, tmp_path / "ours")
+
+
+def test_old_checkpoint_with_arguments_computes_the_same(tmp_path: Path) -> None:
+    theirs = create_theirs("group")
+    settings = create_settings("group") | {"task": "audio_pretraining", "normalize": False}
+    checkpoint = {
+        "args": argparse.Namespace(**settings),
+        "model": to_fairseq(theirs.state_dict(), "group"),
+    }
+    torch.save(checkpoint, tmp_path / "old.pt")
+    import_model(tmp_path / "old.pt", tmp_path / "ours")
+    compare(theirs, tmp_path / "ours")
+
+
+def test_half_precision_weights_are_read(tmp_path: Path) -> None:
+    theirs = create_theirs("group").half().float()
+    weights = {k: v.half() for k, v in to_fairseq(theirs.state_dict(), "group").items()}
+    settings = argparse.Namespace(**create_settings("group"))
+    torch.save({"args": settings, "model": weights}, tmp_path / "half.pt")
+    import_model(tmp_path / "half.pt", tmp_path / "ours")
+    compare(theirs, tmp_path / "ours")
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
+    torch.save({"model": {}, "bomb": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
+    found = read_checkpoint(tmp_path / "bomb.pt")
+    assert isinstance(found["bomb"], Foreign)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(ModelError, match="must have `model` and `cfg` or `args`"):
+        import_model(tmp_path / "bomb.pt", tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def write_archive(path: Path, program: bytes, **storages: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        for key, content in storages.items():
+            archive.writestr(f"archive/data/{key}", content)
+    return path
+
+
+def test_tensor_outside_of_its_storage_is_refused(tmp_path: Path) -> None:
+    """A stride that reaches past the end would read memory of the process."""
+    program = (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage"
+        b"\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQK\x00K\x05\x85K\x01\x85\x89}tR."
+    )
+    path = write_archive(tmp_path / "evil.pt", program, **{"0": b"\0" * 8})
+    with pytest.raises(ModelError, match="outside of its storage"):
+        read_checkpoint(path)
+
+
+def test_damaged_files_are_errors_and_nothing_else(tmp_path: Path) -> None:
+    theirs = create_theirs("group")
+    settings = argparse.Namespace(**create_settings("group"))
+    weights = to_fairseq(theirs.state_dict(), "group")
+    torch.save({"args": settings, "model": weights}, tmp_path / "good.pt")
+    content = (tmp_path / "good.pt").read_bytes()
+    rng = random.Random(0)
+    for number in range(60):
+        damaged = bytearray(content)
+        if number % 3 == 0:
+            damaged = damaged[: rng.randrange(len(damaged))]
+        for _ in range(20):
+            if damaged:
+                damaged[rng.randrange(min(len(damaged), 20_000))] = rng.randrange(256)
+        path = tmp_path / f"damaged{number}.pt"
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(ModelError):
+            import_model(path, tmp_path / f"ours{number}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cfg": {"model": {}, "task": {"_name": "audio_finetuning"}}}, "not a finetuned one"),
+        ({"args": None}, "must have `model` and `cfg` or `args`"),
+        ({"model": {"mask_emb": torch.zeros(3)}}, "cannot work|do not fit"),
+        ({"model": {"encoder.layers.0.adapter.weight": torch.zeros(3)}}, "no counterpart"),
+        ({"model": {"mask_emb": [1, 2]}}, "must hold tensors only"),
+    ],
+)
+def test_checkpoint_of_another_kind_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    settings = argparse.Namespace(**create_settings("group"))
+    torch.save({"args": settings, "model": {}} | change, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=message):
+        import_model(tmp_path / "other.pt", tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "text", ["__import__('os').getcwd()", "[(1, 2)]", "[(16, 10, 5)] * 999", "[(a, 1, 1)]", "["]
+)
+def test_layers_are_read_and_not_run(tmp_path: Path, text: str) -> None:
+    settings = create_settings("group") | {"conv_feature_layers": text}
+    torch.save({"args": argparse.Namespace(**settings), "model": {}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="cannot be understood"):
+        import_model(tmp_path / "other.pt", tmp_path / "ours")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        import_model(tmp_path / "nothing", tmp_path / "ours")
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(ModelError, match=r"config\.json does not exist"):
+        import_model(tmp_path / "theirs", tmp_path / "ours")
+    (tmp_path / "text.pt").write_text("no zip")
+    with pytest.raises(ModelError, match="zip format"):
+        import_model(tmp_path / "text.pt", tmp_path / "ours")
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps([]))
+    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        import_model(tmp_path / "theirs", tmp_path / "ours")
+
+
+def test_settings_become_plain_whatever_wrote_them() -> None:
+    config = omegaconf.OmegaConf.create({"a": {"b": [1, 2.5, "x", None]}, "c": True})
+    program = pickle.dumps({"cfg": config, "args": argparse.Namespace(d=3)})
+    reader = foreign_pickle._Reader(__import__("io").BytesIO(program), lambda *_: torch.zeros(0))
+    found = to_plain(reader.load())
+    assert found == {"cfg": {"a": {"b": [1, 2.5, "x", None]}, "c": True}, "args": {"d": 3}}

@@ -1,0 +1,110 @@
+"""Alarms about a collapsing codebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fairseq2")
+
+import torch
+from fairseq2.device import CPU
+from fairseq2.gang import FakeGang
+
+from speechvq.errors import TrainingDivergedError
+from speechvq.training.config import HealthAction, HealthConfig
+from speechvq.training.health import CodebookHealth, HealthGuard
+from speechvq.training.pretraining import _halve_rate
+
+
+def create_values(**changes: Any) -> dict[str, Any]:
+    return {"targets": 500.0, "equal_share": 0.01, "perplexity": [60.0, 40.0]} | changes
+
+
+def test_healthy_interval_is_no_problem() -> None:
+    health = CodebookHealth(HealthConfig(), 100)
+    assert health.judge(create_values()).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"equal_share": 0.5}, "50 % of the distractors equal their target"),
+        ({"perplexity": [60.0, 2.0]}, "codebook 2 has a perplexity of 2.0 of 100"),
+    ],
+)
+def test_alarm_comes_after_patience_and_names_the_threshold(
+    changes: dict[str, Any], phrase: str
+) -> None:
+    health = CodebookHealth(HealthConfig(patience=3), 100)
+    alarms = [health.judge(create_values(**changes)) for _ in range(6)]
+    assert [judgement.is_alarm for judgement in alarms] == [False, False, True] * 2
+    assert phrase in alarms[0].problems[0]
+
+
+def test_one_healthy_interval_begins_the_count_anew() -> None:
+    health = CodebookHealth(HealthConfig(patience=2), 100)
+    bad = create_values(equal_share=0.9)
+    assert not health.judge(bad).is_alarm
+    assert not health.judge(create_values()).is_alarm
+    assert not health.judge(bad).is_alarm
+    assert health.judge(bad).is_alarm
+
+
+def test_interval_with_few_targets_is_not_judged() -> None:
+    health = CodebookHealth(HealthConfig(patience=1), 100)
+    assert not health.judge(create_values(targets=99.0, perplexity=[3.0, 3.0])).is_alarm
+
+
+def create_guard(action: HealthAction, calls: list[str]) -> HealthGuard:
+    return HealthGuard(
+        FakeGang(CPU),
+        action,
+        10,
+        slow_down=lambda: calls.append("slow"),
+        restart=lambda: calls.append("restart"),
+        roll_back=lambda: calls.append("roll back") or "Step 5 is kept.",  # type: ignore[func-returns-value]
+    )
+
+
+@pytest.mark.parametrize("action", [HealthAction.slow, HealthAction.restart])
+def test_action_is_taken_once_after_the_interval(action: HealthAction) -> None:
+    calls: list[str] = []
+    guard = create_guard(action, calls)
+    guard.check(11)
+    guard.raise_alarm(("it collapses",))
+    guard.check(12)
+    assert calls == []
+    guard.check(21)
+    guard.check(31)
+    assert calls == [action.value]
+
+
+def test_stop_rolls_back_and_says_what_is_kept() -> None:
+    calls: list[str] = []
+    guard = create_guard(HealthAction.stop, calls)
+    guard.raise_alarm(("codebook 1 has a perplexity of 1.0",))
+    with pytest.raises(TrainingDivergedError, match=r"perplexity of 1.0.* Step 5 is kept") as error:
+        guard.check(21)
+    assert calls == ["roll back"]
+    assert error.value.exit_code == 3
+
+
+def test_warning_changes_nothing() -> None:
+    calls: list[str] = []
+    guard = create_guard(HealthAction.warn, calls)
+    guard.raise_alarm(("it collapses",))
+    guard.check(21)
+    assert calls == []
+
+
+def test_halved_rate_is_kept_by_the_scheduler() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.4)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    _halve_rate(scheduler)  # type: ignore[arg-type]
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.2
+    assert scheduler.state_dict()["base_lrs"] == [0.2]
