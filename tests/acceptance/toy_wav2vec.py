@@ -29,6 +29,7 @@ DIM = 64
 NUM_SEQUENCES, NUM_FRAMES = 24, 64
 NUM_DISTRACTORS, SPAN, MASK_PROB = 40, 5, 0.65
 NUM_STEPS, INTERVAL = 500, 25
+LEARNING_RATE, NUM_WARMUP_STEPS, MAX_GRAD_NORM = 1e-3, 50, 1.0
 NUM_HELD_OUT = 2000
 """Held-out utterances: 128,000 frames, so that thousands of joint codes tell more than chance."""
 
@@ -187,7 +188,10 @@ def train_wav2vec(
     generator = torch.Generator().manual_seed(seed + 1000)
     rng = np.random.default_rng(seed)
     model = ToyWav2Vec(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / NUM_WARMUP_STEPS)
+    )
     intervals, sums = [], _Sums(config)
     for step in range(num_steps):
         batch = draw_batch(speech, generator, rng)
@@ -198,7 +202,9 @@ def train_wav2vec(
             loss = loss + quantized.vq_loss
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         optimizer.step()
+        schedule.step()
         sums.add(task, quantized)
         if (step + 1) % INTERVAL == 0:
             intervals.append(sums.finish(step + 1))
