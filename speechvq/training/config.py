@@ -137,6 +137,9 @@ class HealthConfig:
     """Alarm when a codebook's perplexity is below this share of its entries."""
     max_equal_share: float = 0.3
     """Alarm when a larger share of the distractors equal their target."""
+    max_dead_share: float = 0.8
+    """Alarm when a larger share of a codebook's entries is dead: never chosen by 20 frames an
+    entry."""
     patience: int = 3
     """Unhealthy intervals of `log_every` steps in a row before the alarm."""
     action: HealthAction = HealthAction.warn
@@ -146,7 +149,7 @@ class HealthConfig:
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
         problems = []
-        for name in ("min_perplexity_share", "max_equal_share"):
+        for name in ("min_perplexity_share", "max_equal_share", "max_dead_share"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"`health.{name}` must be in [0, 1], but is {getattr(self, name)}.")
         if self.patience < 1:

@@ -36,10 +36,10 @@ from speechvq.training.engine import (
 from speechvq.training.health import ADVICE, CodebookHealth, HealthGuard
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
 from speechvq.training.placement import collect_features, place_quantizer
+from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 from speechvq.training.reader import PlannedReader
 from speechvq.training.run_directory import RunDirectory, flatten, to_plain
 from speechvq.training.selection import describe_index, limit_index
-from speechvq.training.units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _CURVES = (
     ("prediction_loss", "Prediction loss, all codebooks", "nats per masked frame"),
     ("accuracy", "Accuracy: targets found among distractors, or codes named", "share"),
     ("equal_share", "Distractors equal to the target (collapse shows here first)", "share"),
+    ("joint_perplexity", "Perplexity of the tuples of codes", "perplexity"),
     ("vq_loss", "Loss of the codebook", "mean square"),
     ("diversity_loss", "Diversity loss", "share of unused codebook"),
     ("loss", "Loss", "nats"),
@@ -33,6 +34,13 @@ _CURVES = (
     ("lr", "Learning rate", "rate"),
 )
 """Metrics that get a curve: name in the file, title, unit."""
+
+
+_CODEBOOK_CURVES = (
+    ("perplexity", "Perplexity of the chosen codes, per codebook"),
+    ("dead_codes", "Dead entries: chosen by no frame of a window of 20 frames an entry"),
+)
+"""Metrics with one value a codebook that get a curve."""
 
 
 def write_run_report(directory: Path, *, title: str) -> Path:
@@ -107,11 +115,12 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
                 picture = draw_lines(series, x_label="update", y_label=unit)
                 with page.card():
                     page.add_figure(picture, caption=heading)
-        perplexity = _collect_perplexity(lines)
-        if perplexity:
-            picture = draw_lines(perplexity, x_label="update", y_label="perplexity")
-            with page.card():
-                page.add_figure(picture, caption="Perplexity of the chosen codes, per codebook")
+        for name, caption in _CODEBOOK_CURVES:
+            series = _collect_codebooks(lines, name)
+            if series:
+                picture = draw_lines(series, x_label="update", y_label=name.replace("_", " "))
+                with page.card():
+                    page.add_figure(picture, caption=caption)
     _add_language_curves(page, lines)
 
 
@@ -130,13 +139,14 @@ def _collect(lines: list[Line], name: str) -> list[Series]:
     return series
 
 
-def _collect_perplexity(lines: list[Line]) -> list[Series]:
+def _collect_codebooks(lines: list[Line], name: str) -> list[Series]:
+    """Make one curve a split and codebook."""
     series = []
     for split in ("train", "dev"):
-        chosen = [line for line in lines if line["split"] == split and line.get("perplexity")]
+        chosen = [line for line in lines if line["split"] == split and line.get(name)]
         if chosen:
-            for group in range(len(chosen[0]["perplexity"])):
-                y = [line["perplexity"][group] for line in chosen]
+            for group in range(len(chosen[0][name])):
+                y = [line[name][group] for line in chosen]
                 series.append(
                     Series(
                         name=f"{split}, codebook {group + 1}",
@@ -154,7 +164,7 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
         return
     codes = sorted({code for line in train for code in line["languages"]})
     getters: Sequence[tuple[str, Callable[[Line], float]]] = (
-        ("Contrastive loss per language", lambda values: values["contrastive_loss"]),
+        ("Loss of the task per language", _get_task_loss),
         ("Accuracy per language", lambda values: values["accuracy"]),
         ("Equal share per language", lambda values: values["equal_share"]),
         (
