@@ -283,6 +283,7 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
         objective: Weights and sizes.
         temperature: The quantiser's temperature at a step.
         is_cancelled: Whether a signal cut the validation short, so that its sums mean nothing.
+        split: What the validation is called in the metrics.
     """
 
     def __init__(
@@ -291,8 +292,10 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
         objective: PretrainObjective,
         temperature: Callable[[int], float],
         is_cancelled: Callable[[], bool],
+        split: str = "dev",
     ) -> None:
         self._model = model
+        self._split = split
         self._sums = PretrainSums(objective)
         self._get_temperature = temperature
         self._temperature = temperature(1)
@@ -301,7 +304,7 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
     @property
     @override
     def name(self) -> str:
-        return "dev"
+        return self._split
 
     @override
     def set_train_step_nr(self, step_nr: int) -> None:

@@ -62,6 +62,8 @@ def write_run_report(directory: Path, *, title: str) -> Path:
         page.add_paragraph(note, tone="note")
     _add_curves(page, lines)
     _add_languages(page, lines, summary)
+    _add_sampling(page, summary)
+    _add_forgetting(page, summary)
     page.add_heading("Configuration")
     with page.section("config.json"):
         page.add_preformatted(json.dumps(config, indent=2, ensure_ascii=False))
@@ -164,7 +166,7 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
         return
     codes = sorted({code for line in train for code in line["languages"]})
     getters: Sequence[tuple[str, Callable[[Line], float]]] = (
-        ("Loss of the task per language", _get_task_loss),
+        ("Loss of the task per language", get_task_loss),
         ("Accuracy per language", lambda values: values["accuracy"]),
         ("Equal share per language", lambda values: values["equal_share"]),
         (
@@ -188,7 +190,8 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
             )
 
 
-def _get_task_loss(values: Line) -> float:
+def get_task_loss(values: Line) -> float:
+    """Return the loss of a line's task, whatever it is called."""
     for name in TASK_LOSSES:
         if name in values:
             return float(values[name])
@@ -216,7 +219,7 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
             continue
         rows.append(
             [
-                code, values["hours"], values["utterances"], _get_task_loss(reached),
+                code, values["hours"], values["utterances"], get_task_loss(reached),
                 reached["accuracy"], reached["equal_share"],
                 " / ".join(f"{p:.0f}" for p in reached["perplexity"]),
                 " / ".join(str(int(n)) for n in reached["used_codes"]),
@@ -224,4 +227,44 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
         )  # fmt: skip
     page.add_table(
         columns, rows, caption="The last interval in which the language was seen, training data."
+    )
+
+
+def _add_sampling(page: Page, summary: Line) -> None:
+    """Add what the run was to hear of each language, and what it heard."""
+    sampling = summary.get("sampling")
+    if not sampling:
+        return
+    page.add_heading("Sampling")
+    rows = [
+        [
+            code, values["hours"], f"{100 * values['share']:.1f} %",
+            f"{100 * values['planned_share']:.1f} %", f"{100 * values['heard_share']:.1f} %",
+            values["heard_hours"], values["passes"],
+        ]
+        for code, values in sampling.items()
+    ]  # fmt: skip
+    page.add_table(
+        ["language", "hours", "share of the corpus", "share planned", "share heard", "hours heard",
+         "passes"],
+        rows,
+        caption="Planned: p ∝ hours^`batch.language_alpha`. Heard: after cropping, all updates.",
+    )  # fmt: skip
+
+
+def _add_forgetting(page: Page, summary: Line) -> None:
+    """Add the losses of each language before the first update and after the last."""
+    forgetting = summary.get("forgetting")
+    if not forgetting:
+        return
+    page.add_heading("What was learned and what was forgotten")
+    rows = [
+        [split, code, before, after, f"{after - before:+.3f}"]
+        for split, languages in forgetting.items()
+        for code, (before, after) in languages.items()
+    ]
+    page.add_table(
+        ["split", "language", "loss before", "loss after", "change"],
+        rows,
+        caption="Loss of the task on dev, nats per masked frame; `old` is dev of `old_corpus`.",
     )
