@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
 import fairseq2.recipe  # noqa: F401  # isort: split
@@ -23,7 +23,7 @@ import torch
 from fairseq2.composition import register_model_family
 from fairseq2.datasets import DataReader
 from fairseq2.evaluator import EvalUnit
-from fairseq2.gang import Gang, Gangs
+from fairseq2.gang import Gang, GangError, Gangs
 from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
@@ -56,13 +56,16 @@ from fairseq2.recipe.run import run
 from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
 from fairseq2.trainer import Trainer, TrainUnit
+from torch.distributed import DistError
 from torch.distributed.fsdp import FSDPModule
 from torch.nn import Module
 from typing_extensions import override
 
-from speechvq.errors import InterruptedRunError
+from speechvq.errors import InterruptedRunError, LostRankError
+from speechvq.training.checkpoint_writer import CheckpointWriter, Committing
 from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
 from speechvq.training.guards import FiniteGuard, StopRequest
+from speechvq.training.rank_watch import RankWatch, describe_loss
 from speechvq.training.run_ends import RunEnds
 
 FAMILY = "speechvq"
@@ -260,6 +263,7 @@ class EngineRecipe(Recipe):
         self._config = config
         self._recorder = recorder
         self.trainer: Trainer | None = None
+        self.watch: RankWatch | None = None
 
     @property
     @override
@@ -292,6 +296,8 @@ class EngineRecipe(Recipe):
     def create_task(self, context: RecipeContext) -> Task:
         _set_log_level(logging.INFO)
         gangs = context.gangs
+        self.watch = RankWatch(gangs.root.rank, gangs.root.size)
+        self.watch.start()
         stop = StopRequest(gangs.root)
         self._job.stop = stop
         model = context.get_model()
@@ -303,6 +309,7 @@ class EngineRecipe(Recipe):
         )
         self.trainer = trainer
         stop.install(trainer)
+        CheckpointWriter(gangs.root).install(cast(Committing, context.get_checkpoint_manager()))
         guard = FiniteGuard(
             gangs.root,
             self._config.max_skipped_updates,
@@ -353,10 +360,12 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
 
     Raises:
         InterruptedRunError: SIGTERM or SIGINT ended the run; its state is saved.
+        LostRankError: Another rank is gone; the last checkpoint is kept.
         TrainingDivergedError: The finite guard ended the run.
     """
     recipe = EngineRecipe(job, config, recorder)
     _set_log_level(logging.WARNING)
+    has_failed = True
     try:
         with _hide_own_deprecations():
             run(
@@ -366,7 +375,14 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
                 no_rich=True,
                 no_progress=True,
             )
+        has_failed = False
+    except Exception as error:
+        if get_world_size() > 1 and is_lost_rank(error):
+            raise LostRankError(describe_loss(get_rank(), [])) from error
+        raise
     finally:
+        if recipe.watch is not None:
+            recipe.watch.stop(has_failed=has_failed)
         _close_log_files()
         if job.stop is not None:
             job.stop.restore()
@@ -378,6 +394,15 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
             f"everything is saved in {output}. The same command goes on from there.",
         )
     return step
+
+
+def is_lost_rank(error: BaseException | None) -> bool:
+    """Tell whether a collective operation that failed is behind an error."""
+    while error is not None:
+        if isinstance(error, (GangError, DistError)) or "gloo/transport" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _set_log_level(level: int) -> None:
