@@ -12,7 +12,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
@@ -33,9 +33,11 @@ from fairseq2.recipe.config import (
     COSINE_ANNEALING_LR,
     POLYNOMIAL_DECAY_LR,
     TRI_STAGE_LR,
+    ActivationCheckpointingConfig,
     AdamWConfig,
     AdamWGroupConfig,
     CommonSection,
+    CompileOptions,
     CosineAnnealingLRConfig,
     GangSection,
     GradAccumulationConfig,
@@ -57,7 +59,6 @@ from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
 from fairseq2.trainer import Trainer, TrainUnit
 from torch.distributed import DistError
-from torch.distributed.fsdp import FSDPModule
 from torch.nn import Module
 from typing_extensions import override
 
@@ -67,6 +68,12 @@ from speechvq.training.config import OptimizerConfig, Precision, Schedule, Train
 from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.rank_watch import RankWatch, describe_loss
 from speechvq.training.run_ends import RunEnds
+from speechvq.training.wrapping import (
+    apply_checkpointing,
+    apply_fsdp,
+    compile_layers,
+    unshard_model,
+)
 
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
@@ -89,7 +96,7 @@ class FamilyConfig:
 class EngineConfig:
     """fairseq2's sections of a training recipe."""
 
-    model: ModelSection = field(default_factory=lambda: ModelSection(family=FAMILY))
+    model: ModelSection
     gang: GangSection = field(default_factory=GangSection)
     trainer: TrainerSection
     optimizer: OptimizerSection
@@ -174,7 +181,15 @@ def create_engine_config(config: TrainConfig) -> EngineConfig:
     """Map our configuration to fairseq2's sections."""
     is_fp32 = config.precision is Precision.fp32
     return EngineConfig(
+        model=ModelSection(
+            family=FAMILY,
+            compile=config.compile,
+            compile_options=CompileOptions(dynamic=True),  # batches differ in length
+        ),
         trainer=TrainerSection(
+            activation_checkpointing=ActivationCheckpointingConfig(
+                mode="layerwise" if config.activation_checkpointing else "off"
+            ),
             data_parallelism=config.parallelism.value,
             mixed_precision=MixedPrecisionConfig(
                 mode="off" if is_fp32 else "auto",
@@ -285,7 +300,9 @@ class EngineRecipe(Recipe):
             FamilyConfig,
             factory=lambda config: self._job.create_model(),
             supports_meta=False,
-            fsdp_applier=_apply_fsdp,
+            compiler=compile_layers,
+            fsdp_applier=apply_fsdp,
+            layerwise_ac_applier=apply_checkpointing,
         )
         container.collection.register(
             MetricRecorder,  # type: ignore[type-abstract]
@@ -378,7 +395,7 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
         has_failed = False
     except Exception as error:
         if get_world_size() > 1 and is_lost_rank(error):
-            raise LostRankError(describe_loss(get_rank(), [])) from error
+            raise LostRankError(describe_loss([])) from error
         raise
     finally:
         if recipe.watch is not None:
@@ -440,28 +457,3 @@ def _close_log_files() -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-
-
-def unshard_model(model: Module, create: Callable[[], Module]) -> Module:
-    """Return a model that can be saved: itself, or a copy if FSDP has sharded it.
-
-    Args:
-        model: The model that learns; if sharded, with its full parameters summoned.
-        create: Makes a plain model of the same architecture.
-    """
-    if not isinstance(model, FSDPModule):
-        return model
-    # `state_dict` of a sharded model would shard it again.
-    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    copy = create()
-    copy.load_state_dict({name: values[name] for name in copy.state_dict()})
-    return copy
-
-
-def _apply_fsdp(model: Module, granularity: str, wrapper: Any) -> Module:
-    """Shard each encoder layer, then the rest."""
-    layers = model.get_submodule("encoder.transformer.layers")
-    for name, layer in list(layers.named_children()):
-        setattr(layers, name, wrapper(layer))
-    wrapped: Module = wrapper(model, reshard_after_forward=False)
-    return wrapped

@@ -2,8 +2,8 @@
 
 A rank that is killed, or whose machine is, leaves the others inside a collective operation: gloo
 mostly notices, NCCL and a lost machine only at the engine's timeout of 15 minutes. So each rank
-counts up a number in the job's store every few seconds and looks at those of the others. A slow rank
-goes on counting; a dead or stopped one does not.
+counts up a number in the job's store every few seconds and looks at those of the others. A slow
+rank goes on counting; a dead or stopped one does not.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from torch.distributed import TCPStore
+import torch.distributed as dist
 
 TICK_SECONDS = 5.0
 """Time between two looks."""
 
 MAX_SILENT_TICKS = 6
-"""Looks at an unchanged number after which a rank counts as gone. Looks, not seconds: a job that was
-suspended and goes on has them all before it."""
+"""Looks at an unchanged number after which a rank counts as gone. Looks, not seconds: a job that
+was suspended and goes on has them all before it."""
 
 MAX_FAILED_TICKS = 2
 """Looks at a rank that has said it failed, in which this one may end by itself."""
@@ -40,12 +40,14 @@ def connect_to_store() -> Store:
     """Connect to the job's store, beside the connection of the process group, which may block."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     timeout = timedelta(seconds=TICK_SECONDS * MAX_SILENT_TICKS)
-    return TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        host, port, is_master=False, timeout=timeout, wait_for_workers=False
+    )
 
 
-def leave(message: str) -> None:
+def leave(rank: int, message: str) -> None:
     """End the process at once: its main thread may never come back."""
-    print(f"speechvq: {message}", file=sys.stderr, flush=True)
+    print(f"speechvq (rank {rank}): {message}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -64,14 +66,14 @@ class RankWatch:
         rank: This process among them.
         size: How many there are.
         connect: Connects to what they share.
-        leave: Called with a sentence when a rank is gone.
+        leave: Called with this rank and a sentence when another is gone.
         tick_seconds: Time between two looks.
     """
 
     rank: int
     size: int
     connect: Callable[[], Store] = connect_to_store
-    leave: Callable[[str], None] = leave
+    leave: Callable[[int, str], None] = leave
     tick_seconds: float = TICK_SECONDS
     _peers: dict[int, _Peer] = field(default_factory=dict)
     _num_looks: int = 0
@@ -129,19 +131,18 @@ class RankWatch:
                 if peer.num_silent >= MAX_SILENT_TICKS or peer.num_failed >= MAX_FAILED_TICKS
             ]
             if gone or num_idle >= MAX_SILENT_TICKS:
-                self.leave(describe_loss(self.rank, gone))
+                self.leave(self.rank, describe_loss(gone))
                 return
 
 
-def describe_loss(rank: int, gone: list[int]) -> str:
+def describe_loss(gone: list[int]) -> str:
     """Say what happened and how to go on.
 
     Args:
-        rank: This process.
         gone: The ranks that are gone; empty if that is not known.
     """
     who = "another rank" if not gone else f"rank {', '.join(str(number) for number in gone)}"
     return (
-        f"Rank {rank} has lost {who} of this run, which ended, was killed or cannot be reached; see "
-        "its own message. All ranks end; the same command goes on from the last checkpoint."
+        f"This run has lost {who}, which failed, was killed or cannot be reached; see its own "
+        "message. All ranks end; the same command goes on from the last checkpoint."
     )

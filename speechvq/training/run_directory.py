@@ -29,7 +29,7 @@ from speechvq.training.durable import write_durably
 
 FREE_KEYS = frozenset(
     {"output", "resume", "plan", "num_threads", "keep_checkpoints", "batch.num_workers",
-     "batch.num_prefetch", "tensorboard", "wandb_project"}
+     "batch.num_prefetch", "tensorboard", "wandb_project", "activation_checkpointing"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
 
