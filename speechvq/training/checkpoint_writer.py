@@ -36,8 +36,7 @@ class DigestedFile:
         try:
             self._file.write(data)
         except OSError as error:
-            # torch.save reports an error of its own instead.
-            self.error = error
+            self.error = error  # torch.save may report an error of its own instead
             raise
         self._hash.update(data)
         self._size += len(data)
@@ -69,17 +68,11 @@ class DigestingDumper(TensorFileDumper):
             OSError: It could not be written.
         """
         protocol = (options or TensorFileDumpOptions()).pickle_protocol
-        with file.open("wb") as raw:
-            digested = DigestedFile(raw)
-            try:
-                torch.save(data, digested, pickle_protocol=protocol)  # type: ignore[arg-type]
-            except Exception as error:
-                if digested.error is not None:
-                    raise digested.error from error
-                raise
-            raw.flush()
-            os.fsync(raw.fileno())
-        self._digests[file] = digested.digest
+        try:
+            self._digests[file] = _save(data, file, protocol)
+        except OSError as error:
+            error.filename = error.filename or str(file)
+            raise
 
     def take_digests(self, directory: Path) -> dict[str, FileDigest]:
         """Return the digests of the files below a directory, by path, and forget all."""
@@ -90,6 +83,20 @@ class DigestingDumper(TensorFileDumper):
         }
         self._digests.clear()
         return found
+
+
+def _save(data: Mapping[str, object], path: Path, protocol: int) -> FileDigest:
+    with path.open("wb") as file:
+        digested = DigestedFile(file)
+        try:
+            torch.save(data, digested, pickle_protocol=protocol)  # type: ignore[arg-type]
+        except Exception as error:
+            if digested.error is not None:
+                raise digested.error from error
+            raise
+        file.flush()
+        os.fsync(file.fileno())
+    return digested.digest
 
 
 class Committing(Protocol):

@@ -293,8 +293,8 @@ class TrainConfig:
             problems.append(f"`seed` must be in [0, {2**31}), but is {self.seed}.")
         if self.compile and not _has_compiler():
             problems.append(
-                "`compile` needs a C++ compiler, but neither g++ nor clang++ is on the PATH: install "
-                "one, or use `compile=false`."
+                "`compile` needs a C++ compiler, but neither g++ nor clang++ is on the PATH: "
+                "install one, or use `compile=false`."
             )
         if not self.max_dev_seconds > 0:
             problems.append(f"`max_dev_seconds` must be positive, but is {self.max_dev_seconds}.")

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch.distributed.fsdp import FSDPModule
 from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
@@ -41,8 +42,14 @@ def apply_checkpointing(model: Module, every_nth_layer: int) -> Module:
 
 
 def compile_layers(model: Module, **options: Any) -> None:
-    """Compile each encoder layer, which all share their code, with `torch.compile`."""
+    """Compile each encoder layer, which all share their code, with `torch.compile`.
+
+    Self-attention stays as it is: it is one fused kernel already, and inductor of torch 2.9.1 takes
+    a wrong stride for its mask in the backward pass on the CPU when lengths change.
+    """
     for _, layer in _list_layers(model):
+        attention = layer.get_submodule("attention")
+        attention.forward = torch.compiler.disable(attention.forward)
         layer.compile(**options)
 
 
