@@ -105,9 +105,8 @@ def describe(imported: ImportedModel, output: str) -> list[str]:
     if imported.assumed:
         told = [f"{key}={value}" for key, value in imported.assumed.items() if key != "preset"]
         lines.append(
-            f"Not in the checkpoint, and assumed: {', '.join(told)}; `speechvq import --help` tells "
-            "how to say otherwise. Dropout, masks, temperatures and weights of losses are those of "
-            f"preset={imported.assumed['preset']}."
+            f"Not in the checkpoint, and assumed: {', '.join(told)}. Dropout, masks, temperatures "
+            f"and weights of losses are those of preset={imported.assumed['preset']}."
         )
     words = " ".join(list_overrides(imported.model.config))
     return [
