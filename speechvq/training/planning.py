@@ -20,11 +20,11 @@ from speechvq.data.rows import RowReader
 from speechvq.models.build import create_pretrain_model
 from speechvq.training.batches import CTCBatch, CTCLoader, PretrainBatch, PretrainLoader
 from speechvq.training.config import FinetuneConfig, Precision, PretrainConfig, TrainConfig
+from speechvq.training.ctc_units import compute_ctc_loss
 from speechvq.training.engine import choose_precision, get_world_size
 from speechvq.training.pretraining import load_pretrain_data
 from speechvq.training.recognition_data import create_recognizer_model, load_recognition_data
 from speechvq.training.recorder import format_duration
-from speechvq.training.units import compute_ctc_loss
 
 ADAM_STATES = 2
 """AdamW keeps two moments of each parameter, in fp32."""
