@@ -25,8 +25,9 @@ from speechvq.errors import ConfigError
 from speechvq.training.config import Resume, TrainConfig
 
 FREE_KEYS = frozenset(
-    {"output", "resume", "plan", "num_threads", "keep_checkpoints", "batch.num_workers",
-     "batch.num_prefetch", "tensorboard", "wandb_project"}
+    {"output", "resume", "plan", "plan_gpus", "plan_gpu_hours_per_hour", "plan_efficiency",
+     "num_threads", "keep_checkpoints", "batch.num_workers", "batch.num_prefetch", "tensorboard",
+     "wandb_project"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
 
