@@ -66,8 +66,8 @@ def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -
 
     from speechvq.config.schemas import register_schemas
 
-    register_schemas(name, schema)
     arguments = sys.argv[1:]
+    _exit_on_error(lambda: register_schemas(name, schema, arguments))
     if not _INFORMATION_FLAGS & set(arguments):
         _exit_on_error(lambda: _check(name, schema, arguments))
 
@@ -128,8 +128,9 @@ def load_config(schema: type[ConfigT], name: str, overrides: Iterable[str] = ())
     """
     from speechvq.config.schemas import register_schemas
 
-    register_schemas(name, schema)
-    return _compose_checked(name, schema, list(overrides))
+    overrides = list(overrides)
+    register_schemas(name, schema, overrides)
+    return _compose_checked(name, schema, overrides)
 
 
 def _check(name: str, schema: type[Any], arguments: list[str]) -> None:

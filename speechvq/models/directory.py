@@ -35,7 +35,7 @@ from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary, vocabulary_from_json
 
 FORMAT = "speechvq-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -212,6 +212,22 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
         )
     check_keys(document, _CONFIG_KEYS, str(path))
     return document
+
+
+def read_architecture(directory: str | Path) -> PretrainModelConfig:
+    """Reads the configuration of a pretrained model, without its weights.
+
+    Raises:
+        ModelError: It cannot be read, or is that of a recogniser.
+    """
+    document = read_model_config(directory)
+    if document["kind"] != "pretrain":
+        raise ModelError(
+            f"{directory} must hold a pretrained model, but holds a recogniser; give the `model/` "
+            "that `pretrain` left."
+        )
+    path = f"{Path(directory) / CONFIG_FILE}: model"
+    return config_from_json(PretrainModelConfig, document["model"], path)
 
 
 def _write_files(

@@ -14,9 +14,6 @@ from speechvq.nn.precision import full_precision
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
 from speechvq.nn.straight_through import replace_straight_through
 
-SHARPNESS = 0.1
-"""Scale of the soft assignment, as a share of the mean square distance (METHODS: A.4)."""
-
 
 class DistanceQuantizer(Quantizer):
     """Projects features to G vectors of d channels and takes the nearest of V entries for each.
@@ -101,7 +98,7 @@ class DistanceQuantizer(Quantizer):
     def assign_softly(self, vectors: Tensor, codebook: Tensor) -> Tensor:
         """Mean soft assignment of valid frames: (N, G, d) and (G, V, d) → (G, V)."""
         return torch.stack(
-            [soft_assign(vectors[:, g], codebook[g], SHARPNESS) for g in range(self.num_codebooks)]
+            [soft_assign(vectors[:, g], codebook[g]) for g in range(self.num_codebooks)]
         )
 
     @torch.no_grad()

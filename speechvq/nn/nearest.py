@@ -10,6 +10,10 @@ from torch import Tensor
 MAX_ELEMENTS = 1 << 23
 """Distances that are held at a time: 32 MiB of fp32."""
 
+SOFTNESS = 0.5
+"""Scale of the soft assignment, as a share of the mean gap between a point's two nearest entries:
+three entries or so share a point, and the mean assignment is about as even as the hard choice."""
+
 
 @torch.no_grad()
 def find_nearest(points: Tensor, codebook: Tensor) -> Tensor:
@@ -32,17 +36,17 @@ def find_nearest(points: Tensor, codebook: Tensor) -> Tensor:
     return torch.cat(parts) if parts else points.new_zeros(0, dtype=torch.long)
 
 
-def soft_assign(points: Tensor, codebook: Tensor, sharpness: float) -> Tensor:
-    """Share of each entry when points choose entries by a softmax over distances.
+def soft_assign(points: Tensor, codebook: Tensor) -> Tensor:
+    """Share of each entry when points choose entries by a softmax over square distances.
 
-    The softmax's scale follows the data: it is `sharpness` × the mean square distance of a point to
-    an entry, held constant for the gradient. Where there are more frames than fit
-    (`MAX_ELEMENTS`), evenly spaced ones stand for all.
+    The softmax's scale is `SOFTNESS` × the mean gap between the square distances of a point to its
+    nearest and its second entry, held constant for the gradient: it follows the codebook's scale
+    and its number of channels, where a share of the mean distance does not. Where there are more
+    frames than fit (`MAX_ELEMENTS`), evenly spaced ones stand for all.
 
     Args:
         points: (N, d) float32.
         codebook: (V, d) float32.
-        sharpness: Smaller is harder.
 
     Returns:
         (V,) float32, sums to 1; uniform where there is no point.
@@ -58,7 +62,8 @@ def soft_assign(points: Tensor, codebook: Tensor, sharpness: float) -> Tensor:
         - 2 * points @ codebook.t()
         + codebook.square().sum(-1)
     )  # (N, V)
-    scale = (sharpness * square.detach().mean()).clamp(min=1e-8)
+    nearest = square.detach().topk(2, dim=1, largest=False).values  # (N, 2)
+    scale = (SOFTNESS * (nearest[:, 1] - nearest[:, 0]).mean()).clamp(min=1e-8)
     return (-square / scale).softmax(-1).mean(0)
 
 

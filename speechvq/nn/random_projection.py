@@ -13,8 +13,6 @@ from speechvq.nn.nearest import compute_entropy_perplexity, find_nearest, soft_a
 from speechvq.nn.precision import full_precision
 from speechvq.nn.quantizer import Quantizer, QuantizerOutput
 
-SHARPNESS = 0.1
-
 
 class RandomProjectionQuantizer(Quantizer):
     """A frozen random projection and frozen random entries, both of unit length.
@@ -53,7 +51,7 @@ class RandomProjectionQuantizer(Quantizer):
             codes = self._choose(vectors)
             share = torch.stack(
                 [
-                    soft_assign(vectors[valid][:, g], self.codebook[g], SHARPNESS)
+                    soft_assign(vectors[valid][:, g], self.codebook[g])
                     for g in range(self.num_codebooks)
                 ]
             )

@@ -137,6 +137,9 @@ class HealthConfig:
     """Alarm when a codebook's perplexity is below this share of its entries."""
     max_equal_share: float = 0.3
     """Alarm when a larger share of the distractors equal their target."""
+    max_dead_share: float = 0.8
+    """Alarm when a larger share of a codebook's entries is dead: never chosen by 20 frames an
+    entry."""
     patience: int = 3
     """Unhealthy intervals of `log_every` steps in a row before the alarm."""
     action: HealthAction = HealthAction.warn
@@ -146,7 +149,7 @@ class HealthConfig:
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
         problems = []
-        for name in ("min_perplexity_share", "max_equal_share"):
+        for name in ("min_perplexity_share", "max_equal_share", "max_dead_share"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"`health.{name}` must be in [0, 1], but is {getattr(self, name)}.")
         if self.patience < 1:
@@ -325,10 +328,15 @@ class PretrainConfig(TrainConfig):
     languages: list[str] = field(default_factory=list)
     """Languages to use; empty for all."""
     init: str | None = None
-    """Model directory whose weights to start from."""
+    """Model directory to go on from, such as `speechvq import` makes; `architecture` follows it. A
+    kept Gumbel quantiser stays at its `temperature_end`; the optimiser starts anew."""
+    old_corpus: list[str] = field(default_factory=list)
+    """With `init`: corpora of the earlier run, whose dev split is validated on as well, before the
+    first update and to the end, to show what is forgotten."""
     quantizer_init: QuantizerInit = QuantizerInit.auto
-    """Codebooks start on k-means centroids of the corpus's frames, or as published at random; auto:
-    kmeans for filter banks, random for waveforms, whose features mean nothing before training."""
+    """New codebooks start on k-means centroids of the corpus's frames, or as published at random;
+    auto: kmeans for filter banks and after `init`, random for waveforms, whose features mean
+    nothing before training."""
     health: HealthConfig = field(default_factory=HealthConfig)
     """When a codebook counts as collapsing, and what happens then."""
 
@@ -342,17 +350,16 @@ class PretrainConfig(TrainConfig):
         ]
         found = (_check_language("languages", code) for code in self.languages)
         problems.extend(problem for problem in found if problem is not None)
-        if self.quantizer_init is QuantizerInit.kmeans:
-            if self.features is Features.waveform:
-                problems.append(
-                    "`quantizer_init` must be random with `features=waveform`, whose features mean "
-                    "nothing before training, but is kmeans."
-                )
-            if self.init is not None:
-                problems.append(
-                    "`quantizer_init` must be auto with `init`, whose codebooks are kept, but is "
-                    "kmeans."
-                )
+        is_kmeans = self.quantizer_init is QuantizerInit.kmeans
+        if is_kmeans and self.features is Features.waveform and self.init is None:
+            problems.append(
+                "`quantizer_init` must be random with `features=waveform`, whose features mean "
+                "nothing before training, but is kmeans."
+            )
+        if self.old_corpus and self.init is None:
+            problems.append(
+                "`old_corpus` must be empty without `init`: nothing was learned before."
+            )
         layer_drop_prob = self.architecture.encoder.layer_drop_prob
         if self.parallelism is Parallelism.fsdp and layer_drop_prob:
             problems.append(
@@ -364,19 +371,14 @@ class PretrainConfig(TrainConfig):
     def _check_health(self) -> list[str]:
         problems = []
         health = self.health
-        if health.action is HealthAction.restart and not isinstance(
-            self.architecture.quantizer, (GumbelConfig, VQConfig)
+        quantizer = self.architecture.quantizer
+        moves_entries = isinstance(quantizer, (GumbelConfig, VQConfig))
+        if health.action is HealthAction.restart and (
+            isinstance(quantizer, SimVQConfig) or not moves_entries
         ):
             problems.append(
                 "`health.action` must not be restart with this `quantizer`, whose entries cannot "
                 "be moved one by one."
-            )
-        if health.action is HealthAction.restart and isinstance(
-            self.architecture.quantizer, SimVQConfig
-        ):
-            problems.append(
-                "`health.action` must not be restart with `quantizer=simvq`, whose entries move "
-                "together."
             )
         span = health.patience * self.log_every
         kept = self.checkpoint_every * (self.keep_checkpoints - 1)

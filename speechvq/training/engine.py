@@ -126,6 +126,10 @@ class Job(Protocol):
     def has_static_graph(self) -> bool:
         """Whether every parameter takes part in every step."""
 
+    @property
+    def validates_start(self) -> bool:
+        """Whether to validate before the first step as well."""
+
     def create_model(self) -> Module:
         """Create the model with its first weights, the same on every rank."""
 
@@ -319,6 +323,11 @@ class EngineRecipe(Recipe):
             scheduler,
             needs_validation=lambda step: (
                 bool(parts.eval_units) and self._has_lost_validation(step)
+            ),
+            needs_start=lambda: (
+                bool(parts.eval_units)
+                and self._job.validates_start
+                and not self._job.is_validated(0)
             ),
             needs_model=lambda step: not self._job.is_saved(step),
             save=functools.partial(self._save, model, data_parallel_model, gangs),

@@ -20,6 +20,7 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import save_model
 from speechvq.training.batches import CTCAugmentation, CTCLoader
 from speechvq.training.config import FinetuneConfig
+from speechvq.training.ctc_units import CTCEvalUnit, CTCUnit
 from speechvq.training.engine import (
     Parts,
     Ranks,
@@ -36,7 +37,6 @@ from speechvq.training.recognition_data import (
 )
 from speechvq.training.run_directory import RunDirectory, to_plain
 from speechvq.training.selection import describe_index
-from speechvq.training.units import CTCEvalUnit, CTCUnit
 
 ALMOST_ALL = 0.95
 """Share of empty hypotheses from which a run is told to be stuck on the blank."""

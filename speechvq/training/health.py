@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairseq2.gang import Gang, all_sum
+from torch import Tensor
 
 from speechvq.errors import TrainingDivergedError
 from speechvq.training.config import HealthAction, HealthConfig
@@ -20,6 +21,38 @@ ADVICE = (
     "with `quantizer_init=kmeans`, or choose another `quantizer`."
 )
 """What helps against collapse."""
+
+
+WINDOW_FRAMES = 20
+"""Frames per entry over which an entry that was never chosen counts as dead (METHODS: A.3)."""
+
+
+class CodeWindow:
+    """Counts codes over consecutive intervals until there are enough frames to call entries dead.
+
+    A resumed run begins a new window.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Tensor | None = None
+
+    def add(self, counts: Tensor) -> tuple[list[int], int] | None:
+        """Add an interval.
+
+        Args:
+            counts: How often each entry was chosen (G, V).
+
+        Returns:
+            Entries of each codebook that no frame of the window chose, and the window's frames,
+            when it has at least `WINDOW_FRAMES` × V; the next interval begins a new one.
+        """
+        self._counts = counts if self._counts is None else self._counts + counts
+        num_frames = int(self._counts[0].sum())
+        if num_frames < WINDOW_FRAMES * counts.shape[1]:
+            return None
+        dead = (self._counts == 0).sum(-1).tolist()
+        self._counts = None
+        return dead, num_frames
 
 
 @dataclass(frozen=True)
@@ -76,6 +109,13 @@ class CodebookHealth:
                 problems.append(
                     f"codebook {number} has a perplexity of {perplexity:.1f} of "
                     f"{self._codebook_size} (alarm below {smallest:.0f})"
+                )
+        most = self._config.max_dead_share * self._codebook_size
+        for number, dead in enumerate(values.get("dead_codes", []), start=1):
+            if dead > most:
+                problems.append(
+                    f"{dead} of the {self._codebook_size} entries of codebook {number} are dead "
+                    f"(alarm above {most:.0f})"
                 )
         return problems
 

@@ -38,6 +38,11 @@ class RecordedJob:
         self.stop: StopRequest | None = None
         self.guard: FiniteGuard | None = None
 
+    @property
+    def validates_start(self) -> bool:
+        """Whether to validate before the first step as well: new weights have nothing to show."""
+        return False
+
     def is_validated(self, step: int) -> bool:
         """Tell whether the metrics hold the validation of a step."""
         return has_validation(self._directory.metrics, step)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +68,13 @@ def compute_perplexity(counts: Tensor) -> Tensor:
     shares = counts / totals.clamp(min=1)
     entropy = -(shares * shares.clamp(min=1e-12).log()).sum(-1)
     return torch.where(totals.squeeze(-1) > 0, entropy.exp(), torch.zeros_like(entropy))
+
+
+def pop_tensor(values: MutableMapping[str, Any], name: str) -> Tensor:
+    """Take a sum out of the values of an interval, onto the CPU."""
+    value = values.pop(name)
+    assert isinstance(value, Tensor)
+    return value.cpu()
 
 
 def nest_languages(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,18 @@ from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError, DataError
 from speechvq.models.build import create_pretrain_model
-from speechvq.models.config import Features, GumbelConfig, PretrainModelConfig
+from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.directory import load_pretrain_model, save_model
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
 from speechvq.training.batches import PretrainLoader
 from speechvq.training.config import PretrainConfig, QuantizerInit
+from speechvq.training.continuation import (
+    check_init,
+    find_kept,
+    load_kept,
+    summarize_forgetting,
+)
 from speechvq.training.engine import (
     Parts,
     Ranks,
@@ -35,11 +41,13 @@ from speechvq.training.engine import (
 )
 from speechvq.training.health import ADVICE, CodebookHealth, HealthGuard
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
+from speechvq.training.metrics import read_metrics
 from speechvq.training.placement import collect_features, place_quantizer
+from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 from speechvq.training.reader import PlannedReader
-from speechvq.training.run_directory import RunDirectory, flatten, to_plain
+from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.sampling import summarize_sampling
 from speechvq.training.selection import describe_index, limit_index
-from speechvq.training.units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,13 @@ class PretrainData:
     Attributes:
         train: To learn from.
         dev: To validate on, at most `max_dev_seconds` per language; may be empty.
+        old: Dev utterances of `old_corpus`, at most as many; may be empty.
         notes: What was left out, one sentence each.
     """
 
     train: CorpusIndex
     dev: CorpusIndex
+    old: CorpusIndex
     notes: list[str]
 
 
@@ -98,7 +108,15 @@ def load_pretrain_data(config: PretrainConfig) -> PretrainData:
             f"The corpus has no split `{config.dev_split}` of these languages: there is no "
             "validation."
         )
-    return PretrainData(train, limit_index(dev, config.max_dev_seconds), notes)
+    old = load_index(
+        config.old_corpus, split=config.dev_split, min_seconds=config.batch.min_seconds
+    )
+    if config.old_corpus and len(old) == 0:
+        notes.append(
+            f"`old_corpus` has no split `{config.dev_split}`: what is forgotten is not measured."
+        )
+    limit = config.max_dev_seconds
+    return PretrainData(train, limit_index(dev, limit), limit_index(old, limit), notes)
 
 
 class PretrainJob(RecordedJob):
@@ -108,12 +126,21 @@ class PretrainJob(RecordedJob):
         config: The run's configuration.
         data: Its utterances.
         directory: Its files.
+        source: The model of `init`.
     """
 
-    def __init__(self, config: PretrainConfig, data: PretrainData, directory: RunDirectory) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        data: PretrainData,
+        directory: RunDirectory,
+        source: PretrainModel | None = None,
+    ) -> None:
         super().__init__(config, directory)
         self._config = config
         self._data = data
+        self._source = source
+        self._keeps_quantizer = False
         self._model: PretrainModel | None = None
         self._health = CodebookHealth(config.health, config.architecture.quantizer.codebook_size)
         self._health_guard: HealthGuard | None = None
@@ -134,9 +161,9 @@ class PretrainJob(RecordedJob):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
             model = create_pretrain_model(self._config.architecture)
-        if self._config.init is not None:
-            model.load_state_dict(load_pretrain_model(self._config.init).state_dict())
-        elif self._places_quantizer() and self._directory.find_last_checkpoint() == 0:
+        if self._source is not None:
+            self._keeps_quantizer = load_kept(self._source, model).quantizer
+        if self._places_quantizer() and self._directory.find_last_checkpoint() == 0:
             place_quantizer(
                 model,
                 self._data.train,
@@ -146,9 +173,16 @@ class PretrainJob(RecordedJob):
             )
         return model
 
+    @property
+    def validates_start(self) -> bool:
+        """Whether there is something to forget."""
+        return self._source is not None
+
     def _places_quantizer(self) -> bool:
+        if self._keeps_quantizer:
+            return False
         if self._config.quantizer_init is QuantizerInit.auto:
-            return self._config.features is Features.fbank
+            return self._config.features is Features.fbank or self._source is not None
         return self._config.quantizer_init is QuantizerInit.kmeans
 
     def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
@@ -169,16 +203,23 @@ class PretrainJob(RecordedJob):
             data_parallel_model, objective, self._get_temperature, self._on_step, self._on_values
         )
         reader = self._create_pretrain_reader(model, self._data.train, ranks, is_training=True)
-        if len(self._data.dev) == 0:
-            return Parts(unit, reader, [], [])
-        dev_unit = PretrainEvalUnit(
-            model,
-            replace(objective, languages=self._data.dev.languages),
-            self._get_temperature,
-            self._is_cancelled,
-        )
-        dev_reader = self._create_pretrain_reader(model, self._data.dev, ranks, is_training=False)
-        return Parts(unit, reader, [dev_unit], [dev_reader])
+        splits = {"dev": self._data.dev, "old": self._data.old}
+        splits = {name: index for name, index in splits.items() if len(index)}
+        eval_units = [
+            PretrainEvalUnit(
+                model,
+                replace(objective, languages=index.languages),
+                self._get_temperature,
+                self._is_cancelled,
+                name,
+            )
+            for name, index in splits.items()
+        ]
+        eval_readers = [
+            self._create_pretrain_reader(model, index, ranks, is_training=False)
+            for index in splits.values()
+        ]
+        return Parts(unit, reader, eval_units, eval_readers)
 
     def _create_pretrain_reader(
         self, model: PretrainModel, index: CorpusIndex, ranks: Ranks, *, is_training: bool
@@ -201,6 +242,8 @@ class PretrainJob(RecordedJob):
         quantizer = self._config.architecture.quantizer
         if not isinstance(quantizer, GumbelConfig):
             return 1.0  # no other quantiser has a temperature
+        if self._keeps_quantizer:
+            return quantizer.temperature_end
         return gumbel_temperature(
             step,
             start=quantizer.temperature_start,
@@ -310,30 +353,41 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
     config = replace(config, precision=choose_precision(config.precision))
     directory = RunDirectory(config, "pretrain", rank=get_rank(), num_ranks=get_world_size())
     directory.check()
-    _check_init(config.init, config.architecture)
+    source = None if config.init is None else load_pretrain_model(config.init)
     data = load_pretrain_data(config)
+    notes = data.notes
+    keeps_task = False  # losses of another task cannot be compared
+    if source is not None:
+        init = str(config.init)
+        check_init(source.config, config.architecture, init)
+        kept = find_kept(source, create_pretrain_model(config.architecture))
+        if kept.quantizer and config.quantizer_init is QuantizerInit.kmeans:
+            raise ConfigError(
+                [
+                    "`quantizer_init` must be auto with this `init`, whose codebooks are kept, but "
+                    "is kmeans."
+                ]
+            )
+        keeps_task = kept.task
+        notes = [kept.describe(init), *notes]
+
+    def describe() -> dict[str, Any]:
+        lines = read_metrics(directory.metrics)
+        facts: dict[str, Any] = {
+            "verb": "pretrain",
+            "sampling": summarize_sampling(lines, data.train, config.batch.language_alpha),
+        }
+        if keeps_task:
+            facts["forgetting"] = summarize_forgetting(lines)
+        return facts
+
     run_recorded(
-        PretrainJob(config, data, directory),
+        PretrainJob(config, data, directory, source),
         config,
         directory,
         index=data.train,
-        notes=data.notes,
+        notes=notes,
         title="Pretraining",
-        facts=lambda: {"verb": "pretrain"},
+        facts=describe,
     )
     return directory
-
-
-def _check_init(init: str | None, architecture: PretrainModelConfig) -> None:
-    if init is None:
-        return
-    found = load_pretrain_model(init).config
-    before, now = (flatten(to_plain(asdict(value))) for value in (found, architecture))
-    problems = [
-        f"`architecture.{key}` must be that of the model in `init` ({init}), {before.get(key)!r}, "
-        f"but is {now.get(key)!r}."
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if problems:
-        raise ConfigError([*problems, "Use the same `preset` and `features`, and no other value."])

@@ -90,7 +90,8 @@ class RunRecorder(MetricRecorder):
 
 _SHOWN = (
     "skipped_updates", "loss", "contrastive_loss", "prediction_loss", "accuracy", "equal_share",
-    "perplexity", "cer", "wer", "blank_share", "empty_share", "grad_norm", "lr", "audio_hours",
+    "perplexity", "dead_codes", "cer", "wer", "blank_share", "empty_share", "grad_norm", "lr",
+    "audio_hours",
 )  # fmt: skip
 
 

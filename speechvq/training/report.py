@@ -22,6 +22,7 @@ _CURVES = (
     ("prediction_loss", "Prediction loss, all codebooks", "nats per masked frame"),
     ("accuracy", "Accuracy: targets found among distractors, or codes named", "share"),
     ("equal_share", "Distractors equal to the target (collapse shows here first)", "share"),
+    ("joint_perplexity", "Perplexity of the tuples of codes", "perplexity"),
     ("vq_loss", "Loss of the codebook", "mean square"),
     ("diversity_loss", "Diversity loss", "share of unused codebook"),
     ("loss", "Loss", "nats"),
@@ -33,6 +34,13 @@ _CURVES = (
     ("lr", "Learning rate", "rate"),
 )
 """Metrics that get a curve: name in the file, title, unit."""
+
+
+_CODEBOOK_CURVES = (
+    ("perplexity", "Perplexity of the chosen codes, per codebook"),
+    ("dead_codes", "Dead entries: chosen by no frame of a window of 20 frames an entry"),
+)
+"""Metrics with one value a codebook that get a curve."""
 
 
 def write_run_report(directory: Path, *, title: str) -> Path:
@@ -54,6 +62,8 @@ def write_run_report(directory: Path, *, title: str) -> Path:
         page.add_paragraph(note, tone="note")
     _add_curves(page, lines)
     _add_languages(page, lines, summary)
+    _add_sampling(page, summary)
+    _add_forgetting(page, summary)
     page.add_heading("Configuration")
     with page.section("config.json"):
         page.add_preformatted(json.dumps(config, indent=2, ensure_ascii=False))
@@ -107,11 +117,12 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
                 picture = draw_lines(series, x_label="update", y_label=unit)
                 with page.card():
                     page.add_figure(picture, caption=heading)
-        perplexity = _collect_perplexity(lines)
-        if perplexity:
-            picture = draw_lines(perplexity, x_label="update", y_label="perplexity")
-            with page.card():
-                page.add_figure(picture, caption="Perplexity of the chosen codes, per codebook")
+        for name, caption in _CODEBOOK_CURVES:
+            series = _collect_codebooks(lines, name)
+            if series:
+                picture = draw_lines(series, x_label="update", y_label=name.replace("_", " "))
+                with page.card():
+                    page.add_figure(picture, caption=caption)
     _add_language_curves(page, lines)
 
 
@@ -130,13 +141,14 @@ def _collect(lines: list[Line], name: str) -> list[Series]:
     return series
 
 
-def _collect_perplexity(lines: list[Line]) -> list[Series]:
+def _collect_codebooks(lines: list[Line], name: str) -> list[Series]:
+    """Make one curve a split and codebook."""
     series = []
     for split in ("train", "dev"):
-        chosen = [line for line in lines if line["split"] == split and line.get("perplexity")]
+        chosen = [line for line in lines if line["split"] == split and line.get(name)]
         if chosen:
-            for group in range(len(chosen[0]["perplexity"])):
-                y = [line["perplexity"][group] for line in chosen]
+            for group in range(len(chosen[0][name])):
+                y = [line[name][group] for line in chosen]
                 series.append(
                     Series(
                         name=f"{split}, codebook {group + 1}",
@@ -154,7 +166,7 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
         return
     codes = sorted({code for line in train for code in line["languages"]})
     getters: Sequence[tuple[str, Callable[[Line], float]]] = (
-        ("Contrastive loss per language", lambda values: values["contrastive_loss"]),
+        ("Loss of the task per language", get_task_loss),
         ("Accuracy per language", lambda values: values["accuracy"]),
         ("Equal share per language", lambda values: values["equal_share"]),
         (
@@ -178,7 +190,8 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
             )
 
 
-def _get_task_loss(values: Line) -> float:
+def get_task_loss(values: Line) -> float:
+    """Return the loss of a line's task, whatever it is called."""
     for name in TASK_LOSSES:
         if name in values:
             return float(values[name])
@@ -206,7 +219,7 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
             continue
         rows.append(
             [
-                code, values["hours"], values["utterances"], _get_task_loss(reached),
+                code, values["hours"], values["utterances"], get_task_loss(reached),
                 reached["accuracy"], reached["equal_share"],
                 " / ".join(f"{p:.0f}" for p in reached["perplexity"]),
                 " / ".join(str(int(n)) for n in reached["used_codes"]),
@@ -214,4 +227,44 @@ def _add_languages(page: Page, lines: list[Line], summary: Line) -> None:
         )  # fmt: skip
     page.add_table(
         columns, rows, caption="The last interval in which the language was seen, training data."
+    )
+
+
+def _add_sampling(page: Page, summary: Line) -> None:
+    """Add what the run was to hear of each language, and what it heard."""
+    sampling = summary.get("sampling")
+    if not sampling:
+        return
+    page.add_heading("Sampling")
+    rows = [
+        [
+            code, values["hours"], f"{100 * values['share']:.1f} %",
+            f"{100 * values['planned_share']:.1f} %", f"{100 * values['heard_share']:.1f} %",
+            values["heard_hours"], values["passes"],
+        ]
+        for code, values in sampling.items()
+    ]  # fmt: skip
+    page.add_table(
+        ["language", "hours", "share of the corpus", "share planned", "share heard", "hours heard",
+         "passes"],
+        rows,
+        caption="Planned: p ∝ hours^`batch.language_alpha`. Heard: after cropping, all updates.",
+    )  # fmt: skip
+
+
+def _add_forgetting(page: Page, summary: Line) -> None:
+    """Add the losses of each language before the first update and after the last."""
+    forgetting = summary.get("forgetting")
+    if not forgetting:
+        return
+    page.add_heading("What was learned and what was forgotten")
+    rows = [
+        [split, code, before, after, f"{after - before:+.3f}"]
+        for split, languages in forgetting.items()
+        for code, (before, after) in languages.items()
+    ]
+    page.add_table(
+        ["split", "language", "loss before", "loss after", "change"],
+        rows,
+        caption="Loss of the task on dev, nats per masked frame; `old` is dev of `old_corpus`.",
     )

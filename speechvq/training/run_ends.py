@@ -44,6 +44,7 @@ class RunEnds:
         num_steps: Steps of the whole run.
         scheduler: The run's learning-rate scheduler.
         needs_validation: Whether the validation of a step is due and was lost; asked on rank 0.
+        needs_start: Whether there is to be a validation before the first step; asked on rank 0.
         needs_model: Whether the model of the last step was not saved; asked on rank 0.
         save: Saves the model of a step; called on all ranks.
     """
@@ -55,6 +56,7 @@ class RunEnds:
         scheduler: AbstractLRScheduler,
         *,
         needs_validation: Callable[[int], bool],
+        needs_start: Callable[[], bool],
         needs_model: Callable[[int], bool],
         save: Callable[[int], None],
     ) -> None:
@@ -62,6 +64,7 @@ class RunEnds:
         self._num_steps = num_steps
         self._scheduler = scheduler
         self._needs_validation = needs_validation
+        self._needs_start = needs_start
         self._needs_model = needs_model
         self._save = save
 
@@ -75,6 +78,8 @@ class RunEnds:
             if trainer.step_nr > 0:
                 self._adopt_schedule(schedule)
                 self._repair(trainer)
+            elif self._ask_main(self._needs_start):
+                trainer._validate()
             return state
 
         def stop_and_save() -> Any:
@@ -105,7 +110,7 @@ class RunEnds:
             group["lr"] = lr
         self._scheduler.load_state_dict({"_last_lr": lrs})
 
-    def _ask_main(self, question: Callable[[int], bool], step: int) -> bool:
+    def _ask_main(self, question: Callable[..., bool], *arguments: int) -> bool:
         if self._gang.size == 1:
-            return question(step)
-        return broadcast_flag(self._gang, question(step) if self._gang.rank == 0 else False)
+            return question(*arguments)
+        return broadcast_flag(self._gang, question(*arguments) if self._gang.rank == 0 else False)

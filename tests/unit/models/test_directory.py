@@ -128,7 +128,7 @@ def change_config(directory: Path, change) -> None:
         (lambda d: d["model"].update(encoder=3), "must be an object"),
         (lambda d: d["model"]["waveform"].update(dims=[1, "2"]), r"dims\[1\]"),
         (lambda d: d.update(kind="tts"), "kind must be"),
-        (lambda d: d.update(format_version=2), "format_version must be 1, but is 2"),
+        (lambda d: d.update(format_version=1), "format_version must be 2, but is 1"),
         (lambda d: d.pop("format"), "no speechvq model"),
     ],
 )

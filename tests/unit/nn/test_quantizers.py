@@ -342,9 +342,9 @@ def test_soft_assignment_of_many_frames_is_that_of_evenly_spaced_ones(
     torch.manual_seed(0)
     points, codebook = torch.randn(400, 6), torch.randn(10, 6)
     monkeypatch.setattr(nearest, "MAX_ELEMENTS", 1000)
-    share = soft_assign(points, codebook, 0.1)
+    share = soft_assign(points, codebook)
     assert torch.allclose(share.sum(), torch.tensor(1.0))
-    assert torch.equal(share, soft_assign(points[::4], codebook, 0.1))
+    assert torch.equal(share, soft_assign(points[::4], codebook))
 
 
 @pytest.mark.parametrize("name", ["gumbel", "vq", "ema"])

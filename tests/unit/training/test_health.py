@@ -14,7 +14,7 @@ from fairseq2.gang import FakeGang
 
 from speechvq.errors import TrainingDivergedError
 from speechvq.training.config import HealthAction, HealthConfig
-from speechvq.training.health import CodebookHealth, HealthGuard
+from speechvq.training.health import CodebookHealth, CodeWindow, HealthGuard
 from speechvq.training.pretraining import _halve_rate
 
 
@@ -32,6 +32,7 @@ def test_healthy_interval_is_no_problem() -> None:
     [
         ({"equal_share": 0.5}, "50 % of the distractors equal their target"),
         ({"perplexity": [60.0, 2.0]}, "codebook 2 has a perplexity of 2.0 of 100"),
+        ({"dead_codes": [3, 90]}, "90 of the 100 entries of codebook 2 are dead"),
     ],
 )
 def test_alarm_comes_after_patience_and_names_the_threshold(
@@ -55,6 +56,15 @@ def test_one_healthy_interval_begins_the_count_anew() -> None:
 def test_interval_with_few_targets_is_not_judged() -> None:
     health = CodebookHealth(HealthConfig(patience=1), 100)
     assert not health.judge(create_values(targets=99.0, perplexity=[3.0, 3.0])).is_alarm
+
+
+def test_entry_is_dead_after_twenty_frames_an_entry_without_it() -> None:
+    window = CodeWindow()
+    first = torch.tensor([[30, 9, 0], [13, 13, 13]])
+    assert window.add(first) is None  # 39 frames of 60
+    assert window.add(torch.tensor([[20, 1, 0], [0, 0, 21]])) == ([1, 0], 60)
+    # The next interval begins a new window.
+    assert window.add(torch.tensor([[60, 0, 0], [20, 20, 20]])) == ([2, 0], 60)
 
 
 def create_guard(action: HealthAction, calls: list[str]) -> HealthGuard:

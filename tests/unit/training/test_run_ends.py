@@ -59,6 +59,7 @@ def install(
         num_steps,
         scheduler,
         needs_validation=lambda step: lost,
+        needs_start=lambda: False,
         needs_model=lambda step: not saved,
         save=lambda step: trainer.diary.append(f"save {step}"),
     )

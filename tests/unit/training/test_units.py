@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,18 @@ pytest.importorskip("fairseq2")
 from fairseq2.metrics import MetricBag
 
 from speechvq.models.ctc_model import CTCOutput
+from speechvq.models.pretrain_model import PretrainOutput
 from speechvq.models.vocabulary import build_character_vocabulary
-from speechvq.training.batches import CTCBatch
-from speechvq.training.units import CTCEvalUnit, CTCUnit, PretrainEvalUnit, PretrainObjective
+from speechvq.nn.contrastive import TaskOutput
+from speechvq.training.batches import CTCBatch, PretrainBatch
+from speechvq.training.ctc_units import CTCEvalUnit, CTCUnit
+from speechvq.training.metrics import TensorSum
+from speechvq.training.pretrain_units import (
+    PretrainEvalUnit,
+    PretrainObjective,
+    PretrainSums,
+    PretrainUnit,
+)
 
 
 def create_objective() -> PretrainObjective:
@@ -104,3 +114,83 @@ def test_validation_uses_the_temperature_of_its_step() -> None:
     with pytest.raises(StopIteration):
         unit.process_batch(batch, None)  # type: ignore[arg-type]
     assert seen == [1 / 8]
+
+
+class Pretrainer(torch.nn.Module):
+    """Gives the codes that it is told."""
+
+    def __init__(self, codes: torch.Tensor) -> None:
+        super().__init__()
+        self.codes = codes  # (B, M, G)
+
+    def forward(self, *args: object, temperature: float) -> PretrainOutput:
+        shape = self.codes.shape[:2]
+        zero, one = torch.zeros(()), torch.ones(())
+        valid = torch.ones(shape, dtype=torch.bool)
+        task = TaskOutput(
+            torch.ones(shape), torch.ones(shape), torch.zeros(shape), valid, torch.zeros(*shape, 1)
+        )
+        return PretrainOutput(
+            loss_sum=one * valid.sum(),
+            num_targets=valid.sum(),
+            diversity_loss=zero,
+            feature_penalty=zero,
+            vq_loss=None,
+            task=task,
+            codes=self.codes,
+            soft_perplexity=torch.ones(2),
+        )
+
+
+def create_pretrain_batch(languages: list[int]) -> PretrainBatch:
+    size = len(languages)
+    return PretrainBatch(
+        waveform=torch.zeros(size, 1),
+        lengths=torch.full((size,), 16_000),
+        languages=torch.tensor(languages),
+        masked_frames=torch.zeros(size, 1, dtype=torch.int64),
+        num_masked=torch.ones(size, dtype=torch.int64),
+        distractors=torch.zeros(size, 1, 1, dtype=torch.int64),
+    )
+
+
+def run_unit(codes: list[torch.Tensor], batches: list[PretrainBatch]) -> dict[str, Any]:
+    model = Pretrainer(codes[0])
+    objective = replace(create_objective(), languages=("hin_Deva", "tam_Taml"))
+    unit = PretrainUnit(model, objective, lambda _: 1.0, lambda _: None, lambda _: None)
+    bag = MetricBag(device=torch.device("cpu"))
+    unit.prepare_metric_bag(bag)
+    for part, batch in zip(codes, batches, strict=True):
+        model.codes = part
+        unit.process_batch(batch, bag)
+    values: dict[str, Any] = {name: metric.compute() for name, metric in bag.metrics.items()}
+    unit.process_metric_values(values)
+    return values
+
+
+def test_joint_codes_are_tuples_counted_per_language_and_in_total() -> None:
+    # Each codebook has two entries in use, but only two of the four tuples occur in Hindi.
+    hindi = torch.tensor([[0, 0], [1, 1], [0, 0], [1, 1]])
+    tamil = torch.tensor([[0, 1], [0, 1], [0, 1], [0, 1]])
+    values = run_unit([torch.stack([hindi, tamil])], [create_pretrain_batch([0, 1])])
+    assert values["language/hin_Deva/joint_perplexity"] == pytest.approx(2.0)
+    assert values["language/tam_Taml/joint_perplexity"] == pytest.approx(1.0)
+    assert values["used_joint_codes"] == 3
+    assert values["joint_perplexity"] == pytest.approx(2 ** (0.25 * 2 + 0.25 * 2 + 0.5 * 1))
+
+
+def test_batches_of_one_language_are_counted() -> None:
+    codes = torch.zeros(2, 1, 2, dtype=torch.int64)
+    batches = [create_pretrain_batch(languages) for languages in ([0, 1], [1, 1], [0, 1], [1, 0])]
+    values = run_unit([codes] * 4, batches)
+    assert values["single_language_batches"] == pytest.approx(1 / 4)
+
+
+def test_joint_codes_of_large_codebooks_are_counted_in_total_or_not_at_all() -> None:
+    objective = replace(create_objective(), languages=("hin_Deva",) * 40, codebook_size=320)
+    bag = MetricBag(device=torch.device("cpu"))
+    PretrainSums(objective).prepare(bag)
+    assert bag.get("_joint_counts", TensorSum).total.shape == (1, 320**2)
+    bag = MetricBag(device=torch.device("cpu"))
+    PretrainSums(replace(objective, codebook_size=2000)).prepare(bag)
+    assert "_joint_counts" not in bag.metrics

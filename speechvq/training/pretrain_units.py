@@ -1,4 +1,4 @@
-"""Units: what one step means.
+"""Units of pretraining: what one step and one validation mean.
 
 A batch goes in; a loss, its number of targets and sums for the metrics come out.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
 import fairseq2.recipe  # noqa: F401  # isort: split
@@ -17,19 +16,13 @@ from fairseq2.metrics import MetricBag
 from fairseq2.trainer import TrainUnit
 from torch import Tensor
 from torch.nn import Module
-from torch.nn import functional as F
 from typing_extensions import override
 
 from speechvq.data.records import SAMPLE_RATE
-from speechvq.decoding.greedy import decode_greedy
-from speechvq.models.ctc_model import CTCOutput
 from speechvq.models.pretrain_model import PretrainOutput
-from speechvq.models.vocabulary import Vocabulary
-from speechvq.training.batches import CTCBatch, PretrainBatch
-from speechvq.training.metrics import LANGUAGE_PREFIX, TensorSum, compute_perplexity
-
-CTC_SUMS = ("loss", "labels", "blank frames", "frames", "empty hypotheses", "utterances")
-"""What a CTC unit sums over batches and ranks."""
+from speechvq.training.batches import PretrainBatch
+from speechvq.training.health import CodeWindow
+from speechvq.training.metrics import LANGUAGE_PREFIX, TensorSum, compute_perplexity, pop_tensor
 
 
 @dataclass(frozen=True)
@@ -53,14 +46,36 @@ class PretrainObjective:
     loss_name: str
 
 
+MAX_JOINT_ENTRIES = 1 << 21
+"""Counts of joint codes that are kept: 16 MiB. Where those of all languages are more, only the
+total's are kept, and none where these are more, too."""
+
+
 class PretrainSums:
-    """Sums that pretraining and its validation keep, and what is computed from them."""
+    """Sums that pretraining and its validation keep, and what is computed from them.
+
+    A joint code is the tuple of a frame's codes: there are V^G of them.
+
+    Args:
+        objective: Weights and sizes.
+        window: Finds dead entries over several intervals; None leaves them out.
+    """
 
     NUM_COLUMNS = 5
     """Sums of loss, accuracy, equal share, targets and seconds of a language."""
+    NUM_SCALARS = 6
+    """Targets; diversity, feature penalty and codebook loss, each times targets; batches, and
+    batches of one language."""
 
-    def __init__(self, objective: PretrainObjective) -> None:
+    def __init__(self, objective: PretrainObjective, window: CodeWindow | None = None) -> None:
         self._objective = objective
+        self._window = window
+        num_joint = objective.codebook_size**objective.num_codebooks
+        num_languages = len(objective.languages)
+        self._num_joint = num_joint if objective.num_codebooks > 1 else 0
+        self._splits_joint = num_languages * num_joint <= MAX_JOINT_ENTRIES
+        if num_joint > MAX_JOINT_ENTRIES:
+            self._num_joint = 0
 
     def prepare(self, bag: MetricBag) -> None:
         """Add the metrics to a bag."""
@@ -68,7 +83,11 @@ class PretrainSums:
         bag.add("_by_language", TensorSum((size, self.NUM_COLUMNS)))
         codebooks = (self._objective.num_codebooks, self._objective.codebook_size)
         bag.add("_code_counts", TensorSum((size, *codebooks)))
-        bag.add("_scalars", TensorSum((4,)))
+        if self._num_joint:
+            bag.add(
+                "_joint_counts", TensorSum((size if self._splits_joint else 1, self._num_joint))
+            )
+        bag.add("_scalars", TensorSum((self.NUM_SCALARS,)))
         bag.add("total_audio_hours", TensorSum(()))
 
     @torch.no_grad()
@@ -91,35 +110,66 @@ class PretrainSums:
         bag.get("_by_language", TensorSum).update(
             by_language.index_add(0, batch.languages, columns)
         )
-        bag.get("_code_counts", TensorSum).update(self._count_codes(batch, output, valid))
+        languages = batch.languages[:, None].expand_as(valid)[valid]  # (N,)
+        codes = output.codes[valid]  # (N, G)
+        bag.get("_code_counts", TensorSum).update(self._count_codes(languages, codes))
+        if self._num_joint:
+            bag.get("_joint_counts", TensorSum).update(self._count_joint_codes(languages, codes))
+        is_single = (batch.languages == batch.languages[0]).all()
         num_targets = valid.sum().double()
         vq_loss = output.diversity_loss * 0.0 if output.vq_loss is None else output.vq_loss
         scalars = (output.diversity_loss, output.feature_penalty, vq_loss)
         bag.get("_scalars", TensorSum).update(
-            torch.stack([num_targets, *(value.double() * num_targets for value in scalars)])
+            torch.stack(
+                [
+                    num_targets,
+                    *(value.double() * num_targets for value in scalars),
+                    torch.ones_like(num_targets),
+                    is_single.to(num_targets),
+                ]
+            )
         )
         bag.get("total_audio_hours", TensorSum).update(seconds.sum() / 3600)
 
-    def _count_codes(self, batch: PretrainBatch, output: PretrainOutput, valid: Tensor) -> Tensor:
-        """Count the codes of each language: (L, G, V)."""
+    def _count_codes(self, languages: Tensor, codes: Tensor) -> Tensor:
+        """Count the codes of each language: (N,) and (N, G) → (L, G, V)."""
         num_codebooks, size = self._objective.num_codebooks, self._objective.codebook_size
-        languages = batch.languages[:, None].expand_as(valid)[valid]  # (N,)
-        codes = output.codes[valid]  # (N, G)
         groups = torch.arange(num_codebooks, device=codes.device)
         places = (languages[:, None] * num_codebooks + groups) * size + codes
         total = len(self._objective.languages) * num_codebooks * size
         counts = torch.bincount(places.flatten(), minlength=total)
         return counts.view(-1, num_codebooks, size)
 
+    def _count_joint_codes(self, languages: Tensor, codes: Tensor) -> Tensor:
+        """Count the tuples of codes: (N,) and (N, G) → (L or 1, V^G)."""
+        joint = torch.zeros_like(languages)
+        for group in range(codes.shape[1]):
+            joint = joint * self._objective.codebook_size + codes[:, group]
+        if not self._splits_joint:
+            return torch.bincount(joint, minlength=self._num_joint)[None]
+        total = len(self._objective.languages) * self._num_joint
+        counts = torch.bincount(languages * self._num_joint + joint, minlength=total)
+        return counts.view(-1, self._num_joint)
+
     def compute(self, values: MutableMapping[str, object]) -> None:
         """Replace the sums in `values` by readable numbers."""
-        by_language = _pop_tensor(values, "_by_language")
-        counts = _pop_tensor(values, "_code_counts")
-        num_targets, diversity, penalty, vq_loss = _pop_tensor(values, "_scalars").tolist()
+        by_language = pop_tensor(values, "_by_language")
+        counts = pop_tensor(values, "_code_counts")
+        joint = pop_tensor(values, "_joint_counts") if self._num_joint else None
+        num_targets, diversity, penalty, vq_loss, num_batches, num_single = pop_tensor(
+            values, "_scalars"
+        ).tolist()
         total = by_language.sum(0)
         num_targets = max(num_targets, 1.0)
         objective = self._objective
         values.update(self._name_columns(total, counts.sum(0)))
+        if joint is not None:
+            values.update(_name_joint(joint.sum(0)))
+        if len(objective.languages) > 1:
+            values["single_language_batches"] = num_single / max(num_batches, 1)
+        found = self._window.add(counts.sum(0)) if self._window is not None else None
+        if found is not None:
+            values["dead_codes"], values["dead_window"] = found
         values["diversity_loss"] = diversity / num_targets
         values["feature_penalty"] = penalty / num_targets
         if vq_loss:
@@ -133,6 +183,8 @@ class PretrainSums:
         for number, code in enumerate(objective.languages):
             if by_language[number, 3] > 0:
                 named = self._name_columns(by_language[number], counts[number])
+                if joint is not None and self._splits_joint:
+                    named.update(_name_joint(joint[number]))
                 values.update({f"{LANGUAGE_PREFIX}{code}/{key}": v for key, v in named.items()})
         hours = values.pop("total_audio_hours", None)
         if isinstance(hours, Tensor):
@@ -152,8 +204,15 @@ class PretrainSums:
         }
 
 
+def _name_joint(counts: Tensor) -> dict[str, object]:
+    return {
+        "joint_perplexity": float(compute_perplexity(counts)),
+        "used_joint_codes": int((counts > 0).sum()),
+    }
+
+
 class PretrainUnit(TrainUnit[PretrainBatch]):
-    """One step of contrastive pretraining.
+    """One step of pretraining.
 
     Args:
         model: A `PretrainModel`, wrapped for data parallelism or not.
@@ -173,7 +232,7 @@ class PretrainUnit(TrainUnit[PretrainBatch]):
     ) -> None:
         self._model = model
         self._objective = objective
-        self._sums = PretrainSums(objective)
+        self._sums = PretrainSums(objective, CodeWindow())
         self._get_temperature = temperature
         self._temperature = temperature(1)
         self._on_step = on_step
@@ -224,6 +283,7 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
         objective: Weights and sizes.
         temperature: The quantiser's temperature at a step.
         is_cancelled: Whether a signal cut the validation short, so that its sums mean nothing.
+        split: What the validation is called in the metrics.
     """
 
     def __init__(
@@ -232,8 +292,10 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
         objective: PretrainObjective,
         temperature: Callable[[int], float],
         is_cancelled: Callable[[], bool],
+        split: str = "dev",
     ) -> None:
         self._model = model
+        self._split = split
         self._sums = PretrainSums(objective)
         self._get_temperature = temperature
         self._temperature = temperature(1)
@@ -242,7 +304,7 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
     @property
     @override
     def name(self) -> str:
-        return "dev"
+        return self._split
 
     @override
     def set_train_step_nr(self, step_nr: int) -> None:
@@ -270,185 +332,3 @@ class PretrainEvalUnit(EvalUnit[PretrainBatch]):
             values.clear()
             return
         self._sums.compute(values)
-
-
-class CTCUnit(TrainUnit[CTCBatch]):
-    """One step of CTC finetuning.
-
-    Args:
-        model: A `CTCModel`, wrapped for data parallelism or not.
-        language: The head to train.
-        freeze_steps: Steps during which only the head learns.
-        set_frozen: Freezes or thaws everything but the head.
-        on_step: Called at the start of each step with its number.
-        on_values: Called with the readable values of an interval.
-    """
-
-    def __init__(
-        self,
-        model: Module,
-        language: str,
-        freeze_steps: int,
-        set_frozen: Callable[[bool], None],
-        on_step: Callable[[int], None],
-        on_values: Callable[[MutableMapping[str, object]], None],
-    ) -> None:
-        self._model = model
-        self._language = language
-        self._freeze_steps = freeze_steps
-        self._set_frozen = set_frozen
-        self._on_step = on_step
-        self._on_values = on_values
-
-    @override
-    def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("_sums", TensorSum((len(CTC_SUMS),)))
-        metric_bag.add("total_audio_hours", TensorSum(()))
-
-    @override
-    def set_step_nr(self, step_nr: int) -> None:
-        self._set_frozen(step_nr <= self._freeze_steps)
-        self._on_step(step_nr)
-
-    @override
-    def process_batch(self, batch: CTCBatch, metric_bag: MetricBag) -> tuple[Tensor, int]:
-        output = self._model(
-            batch.waveform,
-            batch.lengths,
-            language=self._language,
-            mask=batch.mask,
-            channel_mask=batch.channel_mask,
-        )
-        loss = compute_ctc_loss(output, batch)
-        num_labels = int(batch.target_lengths.sum())
-        _update_ctc_sums(metric_bag, batch, output, loss)
-        seconds = batch.lengths.sum().double() / SAMPLE_RATE
-        metric_bag.get("total_audio_hours", TensorSum).update(seconds / 3600)
-        return loss, max(num_labels, 1)
-
-    @override
-    def process_metric_values(self, values: MutableMapping[str, object]) -> None:
-        _compute_ctc_values(values)
-        self._on_values(values)
-
-
-class CTCEvalUnit(EvalUnit[CTCBatch]):
-    """Validation of finetuning: CTC loss, CER and WER of greedy decoding on the dev split.
-
-    Args:
-        model: A `CTCModel`.
-        language: The head to use.
-        vocabulary: Its vocabulary.
-        count_errors: (references, hypotheses) to (character errors, characters, word errors,
-            words).
-        on_values: Called with the step and the readable values.
-        is_cancelled: Whether a signal cut the validation short, so that its sums mean nothing.
-    """
-
-    def __init__(
-        self,
-        model: Module,
-        language: str,
-        vocabulary: Vocabulary,
-        count_errors: Callable[[list[str], list[str]], tuple[int, int, int, int]],
-        on_values: Callable[[int, MutableMapping[str, object]], None],
-        is_cancelled: Callable[[], bool],
-    ) -> None:
-        self._model = model
-        self._language = language
-        self._vocabulary = vocabulary
-        self._count_errors = count_errors
-        self._on_values = on_values
-        self._is_cancelled = is_cancelled
-        self._step = 0
-
-    @property
-    @override
-    def name(self) -> str:
-        return "dev"
-
-    @override
-    def set_train_step_nr(self, step_nr: int) -> None:
-        self._step = step_nr
-
-    @override
-    def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
-        metric_bag.add("_sums", TensorSum((len(CTC_SUMS),)))
-        metric_bag.add("_errors", TensorSum((4,)))
-
-    @override
-    def process_batch(self, batch: CTCBatch, metric_bag: MetricBag) -> None:
-        output = self._model(batch.waveform, batch.lengths, language=self._language)
-        _update_ctc_sums(metric_bag, batch, output, compute_ctc_loss(output, batch))
-        hypotheses = decode_greedy(output.logits.float(), output.lengths, self._vocabulary)
-        counts = self._count_errors(batch.texts, hypotheses)
-        metric_bag.get("_errors", TensorSum).update(torch.tensor(counts, dtype=torch.float64))
-
-    @override
-    def process_metric_values(self, values: MutableMapping[str, object]) -> None:
-        if self._is_cancelled():
-            values.clear()
-            return
-        _compute_ctc_values(values)
-        character_errors, characters, word_errors, words = _pop_tensor(values, "_errors").tolist()
-        values["cer"] = character_errors / max(characters, 1)
-        values["wer"] = word_errors / max(words, 1)
-        values["words"] = words
-        self._on_values(self._step, values)
-
-
-def compute_ctc_loss(output: CTCOutput, batch: CTCBatch) -> Tensor:
-    """Compute the CTC loss summed over the batch, in fp32 (Graves et al. 2006).
-
-    Args:
-        output: Logits (B, T, N) and lengths (B,).
-        batch: Targets (B, U) and their lengths (B,).
-
-    Returns:
-        Sum of the negative log-likelihoods in nats (); impossible alignments count zero.
-    """
-    log_probs = output.logits.float().log_softmax(-1).transpose(0, 1)  # (T, B, N)
-    return F.ctc_loss(
-        log_probs,
-        batch.targets,
-        output.lengths,
-        batch.target_lengths,
-        reduction="sum",
-        zero_infinity=True,
-    )
-
-
-@torch.no_grad()
-def _update_ctc_sums(bag: MetricBag, batch: CTCBatch, output: CTCOutput, loss: Tensor) -> None:
-    is_blank = output.logits.argmax(-1) == 0  # (B, T)
-    frames = torch.arange(is_blank.shape[1], device=is_blank.device)
-    valid = frames < output.lengths.to(frames.device)[:, None]
-    is_empty = (is_blank | ~valid).all(1)
-    bag.get("_sums", TensorSum).update(
-        torch.stack(
-            [
-                loss.double(),
-                batch.target_lengths.sum().to(loss.device).double(),
-                (is_blank & valid).sum().double(),
-                valid.sum().double(),
-                is_empty.sum().double(),
-                torch.tensor(len(is_empty), dtype=torch.float64, device=loss.device),
-            ]
-        )
-    )
-
-
-def _compute_ctc_values(values: MutableMapping[str, object]) -> None:
-    loss, labels, blank, frames, empty, utterances = _pop_tensor(values, "_sums").tolist()
-    values["loss"] = loss / max(labels, 1)
-    values["blank_share"] = blank / max(frames, 1)
-    values["empty_share"] = empty / max(utterances, 1)
-    hours = values.pop("total_audio_hours", None)
-    if isinstance(hours, Tensor):
-        values["audio_hours"] = float(hours)
-
-
-def _pop_tensor(values: MutableMapping[str, Any], name: str) -> Tensor:
-    value = values.pop(name)
-    assert isinstance(value, Tensor)
-    return value.cpu()
