@@ -264,6 +264,12 @@ class TrainConfig:
     """Send metrics to this Weights & Biases project."""
     plan: bool = False
     """Say what the run would do and cost, and write nothing."""
+    plan_gpus: int | None = None
+    """Let the plan also speak of so many GPUs."""
+    plan_gpu_hours_per_hour: float | None = None
+    """Hours of audio that one such GPU trains on in an hour, as you have measured."""
+    plan_efficiency: float = 0.9
+    """Share of linear scaling that the plan assumes of several GPUs."""
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
@@ -299,6 +305,7 @@ class TrainConfig:
                 "`compile` needs a C++ compiler, but neither g++ nor clang++ is on the PATH: "
                 "install one, or use `compile=false`."
             )
+        problems.extend(self._check_plan())
         if not self.max_dev_seconds > 0:
             problems.append(f"`max_dev_seconds` must be positive, but is {self.max_dev_seconds}.")
         if self.log_every >= 1:
@@ -308,6 +315,22 @@ class TrainConfig:
                         f"`{name}` must be a multiple of `log_every` ({self.log_every}), but is "
                         f"{getattr(self, name)}."
                     )
+        return problems
+
+    def _check_plan(self) -> list[str]:
+        problems = []
+        gpus, speed = self.plan_gpus, self.plan_gpu_hours_per_hour
+        if (gpus is None) != (speed is None):
+            problems.append(
+                "`plan_gpus` and `plan_gpu_hours_per_hour` belong together: no GPU's speed is "
+                "guessed."
+            )
+        if gpus is not None and gpus < 1:
+            problems.append(f"`plan_gpus` must be at least 1, or null, but is {gpus}.")
+        if speed is not None and not 0 < speed < math.inf:
+            problems.append(f"`plan_gpu_hours_per_hour` must be positive, but is {speed}.")
+        if not 0 < self.plan_efficiency <= 1:
+            problems.append(f"`plan_efficiency` must be in (0, 1], but is {self.plan_efficiency}.")
         return problems
 
 

@@ -28,8 +28,9 @@ from speechvq.training.config import Resume, TrainConfig
 from speechvq.training.durable import write_durably
 
 FREE_KEYS = frozenset(
-    {"output", "resume", "plan", "num_threads", "keep_checkpoints", "batch.num_workers",
-     "batch.num_prefetch", "tensorboard", "wandb_project", "activation_checkpointing"}
+    {"output", "resume", "plan", "plan_gpus", "plan_gpu_hours_per_hour", "plan_efficiency",
+     "num_threads", "keep_checkpoints", "batch.num_workers", "batch.num_prefetch", "tensorboard",
+     "wandb_project", "activation_checkpointing"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
 
