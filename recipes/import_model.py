@@ -57,7 +57,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def _parse_strides(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between, such as 5,2,2, but is {text!r}"
+        ) from None
 
 
 def run(options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from speechvq.models import foreign_pickle
 from speechvq.models.directory import load_pretrain_model
 from speechvq.models.foreign_pickle import Foreign, read_checkpoint, to_plain
 from speechvq.models.importing import import_model
+from tests.support.parity import Comparison
 
 transformers = pytest.importorskip("transformers")
 omegaconf = pytest.importorskip("omegaconf")
@@ -48,7 +49,12 @@ def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
     return kind(config).eval()
 
 
-def compare(theirs: Any, directory: Path) -> None:
+@pytest.fixture
+def compare(record_property: Any) -> Comparison:
+    return Comparison(record_property)
+
+
+def compare_models(theirs: Any, directory: Path, compare: Comparison) -> None:
     """The same context of the same waveform, and the same codes if there are any."""
     ours = load_pretrain_model(directory)
     torch.manual_seed(1)
@@ -62,41 +68,45 @@ def compare(theirs: Any, directory: Path) -> None:
             given = given / torch.sqrt(waveform.var(1, correction=0, keepdim=True) + 1e-7)
         expected = base(given)
         encoded = ours.encoder(waveform, lengths)
-        assert torch.allclose(encoded.context, expected.last_hidden_state, atol=1e-5)
+        compare("context", encoded.context, expected.last_hidden_state)
         if hasattr(theirs, "quantizer"):
             logits = theirs.quantizer.weight_proj(expected.extract_features)
             codes = logits.unflatten(-1, (2, 20)).argmax(-1)
             assert torch.equal(ours.quantizer.encode(encoded.features), codes)
             projected = theirs.project_hid(expected.last_hidden_state)
-            assert torch.allclose(
-                ours.task.context_projection(encoded.context), projected, atol=1e-5
-            )
+            compare("projected", ours.task.context_projection(encoded.context), projected)
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_transformers_directory_computes_the_same(tmp_path: Path, norm: str) -> None:
+def test_transformers_directory_computes_the_same(
+    tmp_path: Path, compare: Comparison, norm: str
+) -> None:
     theirs = create_theirs(norm)
     theirs.save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours")
     assert imported.fresh == ()
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_normalization_of_the_processor_moves_into_the_model(tmp_path: Path) -> None:
+def test_normalization_of_the_processor_moves_into_the_model(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs()
     theirs.save_pretrained(tmp_path / "theirs")
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours")
     assert imported.model.config.waveform.normalize
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_encoder_alone_gets_a_new_quantiser_and_says_so(tmp_path: Path) -> None:
+def test_encoder_alone_gets_a_new_quantiser_and_says_so(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs(bare=True)
     theirs.save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours", seed=5)
     assert imported.fresh == ("quantizer", "task")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
     again = import_model(tmp_path / "theirs", tmp_path / "again", seed=5)
     for name, tensor in imported.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
@@ -154,7 +164,9 @@ def create_settings(norm: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", ["audio_pretraining", "temp_sampled_audio_pretraining"])
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_fairseq_checkpoint_computes_the_same(tmp_path: Path, norm: str, task: str) -> None:
+def test_fairseq_checkpoint_computes_the_same(
+    tmp_path: Path, compare: Comparison, norm: str, task: str
+) -> None:
     theirs = create_theirs(norm)
     config = {"model": create_settings(norm), "task": {"_name": task, "normalize": False}}
     checkpoint = {
@@ -168,10 +180,12 @@ def test_fairseq_checkpoint_computes_the_same(tmp_path: Path, norm: str, task: s
     torch.save(checkpoint, tmp_path / "checkpoint_best.pt")
     imported = import_model(tmp_path / "checkpoint_best.pt", tmp_path / "ours")
     assert imported.fresh == ()
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_old_checkpoint_with_arguments_computes_the_same(tmp_path: Path) -> None:
+def test_old_checkpoint_with_arguments_computes_the_same(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs("group")
     settings = create_settings("group") | {"task": "audio_pretraining", "normalize": False}
     checkpoint = {
@@ -180,16 +194,16 @@ def test_old_checkpoint_with_arguments_computes_the_same(tmp_path: Path) -> None
     }
     torch.save(checkpoint, tmp_path / "old.pt")
     import_model(tmp_path / "old.pt", tmp_path / "ours")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_half_precision_weights_are_read(tmp_path: Path) -> None:
+def test_half_precision_weights_are_read(tmp_path: Path, compare: Comparison) -> None:
     theirs = create_theirs("group").half().float()
     weights = {k: v.half() for k, v in to_fairseq(theirs.state_dict(), "group").items()}
     settings = argparse.Namespace(**create_settings("group"))
     torch.save({"args": settings, "model": weights}, tmp_path / "half.pt")
     import_model(tmp_path / "half.pt", tmp_path / "ours")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
 class Bomb:
