@@ -17,8 +17,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from speechvq.config.sweep import (
+    check_launcher,
+    finish_sweep,
+    list_variants,
+    plan_sweep,
+    run_in_sweep,
+    wait_for_runs,
+)
 from speechvq.errors import (
     ConfigError,
     InterruptedRunError,
@@ -63,12 +71,45 @@ def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -
     if not _INFORMATION_FLAGS & set(arguments):
         _exit_on_error(lambda: _check(name, schema, arguments))
 
+    is_sweep = _is_sweep(arguments)
+    sys.argv[1:] = _wrap_lists(schema, arguments, is_sweep=is_sweep)
+    if is_sweep and not _INFORMATION_FLAGS & set(arguments):
+        _launch_sweep(run, schema, name, sys.argv[1:])
+
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
     def main(config: Any) -> None:
         _exit_on_error(lambda: run(_to_object(config, schema)))
 
-    sys.argv[1:] = _wrap_lists(schema, arguments, is_sweep=_is_sweep(arguments))
     main()
+
+
+def _launch_sweep(
+    run: Callable[[ConfigT], object], schema: type[ConfigT], name: str, arguments: list[str]
+) -> NoReturn:
+    """Run all runs of a sweep, then leave with its exit code."""
+    import hydra
+
+    sweep = plan_sweep(
+        _list_own_overrides(arguments),
+        lambda overrides: _compose_output(name, schema, overrides),
+    )
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+    def main(config: Any) -> int:
+        return run_in_sweep(
+            sweep, config, lambda one: _to_object(one, schema), run, _find_own_error
+        )
+
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    own = [f"hydra.sweep.dir={_quote(sweep.records)}", "hydra.sweep.subdir=."]
+    sys.argv[1:] = [*flags, *own, *(a for a in arguments if a not in flags)]
+    code = 0
+    with wait_for_runs():
+        try:
+            main()
+        except SystemExit as error:  # Hydra has told why
+            code = error.code if isinstance(error.code, int) else 1
+    sys.exit(finish_sweep(sweep) or code)
 
 
 def load_config(schema: type[ConfigT], name: str, overrides: Iterable[str] = ()) -> ConfigT:
@@ -97,10 +138,11 @@ def _check(name: str, schema: type[Any], arguments: list[str]) -> None:
     if any(argument.startswith("-") for argument in set(arguments) - _MULTIRUN_FLAGS):
         # --config-name, --config-dir and friends change what is composed; Hydra checks those.
         return
-    overrides = [a for a in arguments if not a.startswith(("-", "hydra.", "hydra/"))]
+    overrides = _list_own_overrides(arguments)
     variants = [overrides]
     if _is_sweep(arguments):
-        variants = _list_variants(_wrap_lists(schema, overrides, is_sweep=True))
+        check_launcher(arguments)
+        variants = list_variants(_wrap_lists(schema, overrides, is_sweep=True))
     problems: dict[str, None] = {}
     for variant in variants:
         try:
@@ -111,29 +153,13 @@ def _check(name: str, schema: type[Any], arguments: list[str]) -> None:
         raise ConfigError(list(problems))
 
 
+def _list_own_overrides(arguments: list[str]) -> list[str]:
+    """Return the overrides of the recipe's keys, without Hydra's own."""
+    return [a for a in arguments if not a.lstrip("+~").startswith(("-", "hydra.", "hydra/"))]
+
+
 def _is_sweep(arguments: list[str]) -> bool:
     return bool(_MULTIRUN_FLAGS & set(arguments))
-
-
-def _list_variants(overrides: list[str]) -> list[list[str]]:
-    """Return the first run of a sweep, then one run for each further value of a key."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    choices = []
-    for override in overrides:
-        parsed = OverridesParser.create().parse_overrides([override])[0]
-        values = [override]
-        if parsed.is_sweep_override() and parsed.is_discrete_sweep():
-            key = parsed.get_key_element()
-            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
-        choices.append(values)
-    first = [values[0] for values in choices]
-    others = [
-        [*first[:position], value, *first[position + 1 :]]
-        for position, values in enumerate(choices)
-        for value in values[1:]
-    ]
-    return [first, *others]
 
 
 def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> ConfigT:
@@ -153,6 +179,11 @@ def _compose_checked(name: str, schema: type[ConfigT], overrides: list[str]) -> 
             problems += _validate_if_possible(compose, name, rest, schema)
             raise ConfigError(problems or [_clean_message(error)]) from error
     return _to_object(config, schema)
+
+
+def _compose_output(name: str, schema: type[Any], overrides: list[str]) -> str:
+    """Return the `output` of one run."""
+    return str(_compose_checked(name, schema, overrides).output)
 
 
 def _validate_if_possible(
@@ -287,20 +318,31 @@ def _exit_on_error(action: Callable[[], object]) -> None:
     """Run something; print our own errors without a traceback and leave with their code."""
     try:
         action()
-    except SpeechvqError as error:
-        _leave(error)
     except KeyboardInterrupt:
         print("speechvq: interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        full = _find_full_disk(error)
-        if full is None:
+        known = _find_own_error(error)
+        if known is None:
             raise
-        _leave(
-            NoSpaceError(
-                f"The disk is full ({full}); free some space and run the same command again."
-            )
-        )
+        _leave(known)
+
+
+def _find_own_error(error: Exception) -> SpeechvqError | None:
+    """Return what an exception means to the user, or None if it is a defect of ours."""
+    if isinstance(error, SpeechvqError):
+        return error
+    full = _find_full_disk(error)
+    if full is None:
+        return None
+    return NoSpaceError(
+        f"The disk is full, or a quota or limit of file size is reached ({full}). What was saved "
+        "before is intact: make room and run the same command again."
+    )
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Full disk, quota, and limit of a file's size (`ulimit -f`)."""
 
 
 def _find_full_disk(error: BaseException | None) -> str | None:
@@ -309,15 +351,15 @@ def _find_full_disk(error: BaseException | None) -> str | None:
     Libraries put errors of their own around it.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return str(error.filename or error)
-        if os.strerror(errno.ENOSPC) in str(error):
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if any(os.strerror(number) in str(error) for number in _NO_ROOM):
             return str(error)
         error = error.__cause__ or error.__context__
     return None
 
 
-def _leave(error: SpeechvqError) -> None:
+def _leave(error: SpeechvqError) -> NoReturn:
     """Print an error and leave with its code.
 
     Of errors that all ranks of a run meet alike, rank 0 speaks; others name the rank.

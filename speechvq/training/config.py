@@ -6,6 +6,8 @@ Torch-free dataclasses, composed by Hydra, mapped to fairseq2's by `training.eng
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -244,6 +246,12 @@ class TrainConfig:
     """Validation uses at most this much audio per language, always the same."""
     parallelism: Parallelism = Parallelism.ddp
     """How ranks share the model when there are several."""
+    activation_checkpointing: bool = False
+    """Compute the insides of encoder layers again in the backward pass: the same result from less
+    memory in about a third more time."""
+    compile: bool = False
+    """Compile encoder layers with `torch.compile`, which needs a C++ compiler and takes minutes to
+    begin; numbers differ in the last digits."""
     num_threads: int | None = None
     """Threads of torch's own operations on the CPU; null lets fairseq2 divide the cores."""
     max_skipped_updates: int = 10
@@ -256,6 +264,12 @@ class TrainConfig:
     """Send metrics to this Weights & Biases project."""
     plan: bool = False
     """Say what the run would do and cost, and write nothing."""
+    plan_gpus: int | None = None
+    """Let the plan also speak of so many GPUs."""
+    plan_gpu_hours_per_hour: float | None = None
+    """Hours of audio that one such GPU trains on in an hour, as you have measured."""
+    plan_efficiency: float = 0.9
+    """Share of linear scaling that the plan assumes of several GPUs."""
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
@@ -286,6 +300,12 @@ class TrainConfig:
             )
         if not 0 <= self.seed < 2**31:
             problems.append(f"`seed` must be in [0, {2**31}), but is {self.seed}.")
+        if self.compile and not _has_compiler():
+            problems.append(
+                "`compile` needs a C++ compiler, but neither g++ nor clang++ is on the PATH: "
+                "install one, or use `compile=false`."
+            )
+        problems.extend(self._check_plan())
         if not self.max_dev_seconds > 0:
             problems.append(f"`max_dev_seconds` must be positive, but is {self.max_dev_seconds}.")
         if self.log_every >= 1:
@@ -295,6 +315,22 @@ class TrainConfig:
                         f"`{name}` must be a multiple of `log_every` ({self.log_every}), but is "
                         f"{getattr(self, name)}."
                     )
+        return problems
+
+    def _check_plan(self) -> list[str]:
+        problems = []
+        gpus, speed = self.plan_gpus, self.plan_gpu_hours_per_hour
+        if (gpus is None) != (speed is None):
+            problems.append(
+                "`plan_gpus` and `plan_gpu_hours_per_hour` belong together: no GPU's speed is "
+                "guessed."
+            )
+        if gpus is not None and gpus < 1:
+            problems.append(f"`plan_gpus` must be at least 1, or null, but is {gpus}.")
+        if speed is not None and not 0 < speed < math.inf:
+            problems.append(f"`plan_gpu_hours_per_hour` must be positive, but is {speed}.")
+        if not 0 < self.plan_efficiency <= 1:
+            problems.append(f"`plan_efficiency` must be in (0, 1], but is {self.plan_efficiency}.")
         return problems
 
 
@@ -438,6 +474,11 @@ class FinetuneConfig(TrainConfig):
         if self.freeze_steps < 0:
             problems.append(f"`freeze_steps` must not be negative, but is {self.freeze_steps}.")
         return problems
+
+
+def _has_compiler() -> bool:
+    """Tell whether there is a compiler that `torch.compile` can build its kernels with."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
 
 
 def _check_language(key: str, code: str) -> str | None:
