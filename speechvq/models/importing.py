@@ -26,6 +26,7 @@ from speechvq.models.config_json import config_from_json, config_to_json
 from speechvq.models.directory import save_model
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.interop_fairseq import (
+    apply_training_settings,
     config_from_fairseq,
     find_settings,
     state_from_fairseq,
@@ -254,11 +255,18 @@ def _import_fairseq(
         raise ModelError("its `model` must hold tensors only.")
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
     config = _read_config(config_from_fairseq(settings, len(layers)), "its settings")
+    config = apply_training_settings(config, settings, _find_criterion(plain))
     state = state_from_fairseq({name: tensor.float() for name, tensor in weights.items()})
     # fairseq's task normalises the waveform for models with layer norm in the front end.
     normalizes = _find_normalize(plain, default=settings.get("extractor_mode") == "layer_norm")
     config = _apply_options(config, options, normalizes=normalizes)
     return _build(config, state, "fairseq wav2vec 2.0", seed)
+
+
+def _find_criterion(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = checkpoint.get("cfg")
+    found = config.get("criterion") if isinstance(config, Mapping) else checkpoint.get("args")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _find_normalize(checkpoint: Mapping[str, Any], *, default: bool) -> bool:
