@@ -247,8 +247,8 @@ def _import_fairseq(
     checkpoint: Mapping[str, Any], seed: int, options: ImportOptions
 ) -> ImportedModel:
     plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
-    settings = find_settings({**plain, "model": checkpoint.get("model")})
-    weights = checkpoint["model"]
+    weights = checkpoint.get("model")
+    settings = find_settings(plain if weights is None else {**plain, "model": weights})
     if not isinstance(weights, Mapping) or not all(
         isinstance(tensor, Tensor) for tensor in weights.values()
     ):

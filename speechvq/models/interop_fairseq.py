@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from speechvq.errors import ModelError
-from speechvq.models.config import PretrainModelConfig
+from speechvq.models.config import GumbelConfig, PretrainModelConfig
 from speechvq.models.interop_names import NameTable
 
 PRETRAINING_TASKS = frozenset({"audio_pretraining", "temp_sampled_audio_pretraining"})
@@ -183,8 +183,10 @@ def apply_training_settings(
             changes[ours] = kind(_read_numbers(settings, theirs, 1)[0])
     if settings.get("latent_temp") is not None:
         start, end, decay = _read_numbers(settings, "latent_temp", 3)
-        changes["quantizer"] = replace(
-            config.quantizer,
+        changes["quantizer"] = GumbelConfig(
+            num_codebooks=config.quantizer.num_codebooks,
+            codebook_size=config.quantizer.codebook_size,
+            code_dim=config.quantizer.code_dim,
             temperature_start=start,
             temperature_end=end,
             temperature_decay=decay,
