@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-
 FULL_DISKS: dict[str, dict[str, Any]] = {
     "file size in a checkpoint": {"file_size": {"num_bytes": 100_000}},
     "no space in a checkpoint": {"full_disk": {"ending": "step_8.tmp/trainer/rank_00.pt"}},
