@@ -13,6 +13,7 @@ import argparse
 import datetime
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -90,6 +91,11 @@ class Faults:
                         f"nan/{case.name}",
                         lambda case=case: check_nan(self.forks, self.corpus, self.runs, case),
                     )
+        killed = create_arguments(self.corpus, self.runs / "killed")
+        yield (
+            "killed",
+            lambda: _describe_hit(kill_in_training(self.forks, killed, 14, 0.0)),
+        )
         for damage in ("truncated", "zeroed", "bit-flipped"):
             for file in DAMAGED_FILES:
                 yield (
@@ -143,8 +149,8 @@ class Faults:
     def damage(self, damage: str, file: str) -> str:
         """Damage a file of the last checkpoint, and run again."""
         output = self.runs / f"{damage}_{file}"
+        shutil.copytree(self.runs / "killed", output)
         arguments = create_arguments(self.corpus, output)
-        assert kill_in_training(self.forks, arguments, 14, 0.0), "the run had ended"
         checkpoint = output / "engine" / "checkpoints" / "step_12"
         place = checkpoint / file
         DAMAGES[damage](place if place.is_file() else next(place.rglob("*.pt")))
