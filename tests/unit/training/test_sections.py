@@ -9,7 +9,7 @@ pytest.importorskip("fairseq2")
 from fairseq2.recipe.config import CosineAnnealingLRConfig, PolynomialDecayLRConfig
 
 from speechvq.training.config import OptimizerConfig, PretrainConfig, Schedule
-from speechvq.training.engine import create_engine_config
+from speechvq.training.sections import create_engine_config
 
 
 @pytest.mark.parametrize("schedule", [Schedule.linear, Schedule.cosine])
