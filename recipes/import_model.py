@@ -1,7 +1,8 @@
 """Makes a model directory of another project's wav2vec 2.0: `speechvq import SOURCE OUTPUT`.
 
-SOURCE is a Hugging Face directory (config.json, model.safetensors) or a fairseq `.pt` file, such as
-IndicWav2Vec's. Continue pretraining with `init=OUTPUT`, or finetune with `model=OUTPUT`.
+SOURCE is a Hugging Face directory (config.json, model.safetensors) or a `.pt` file of fairseq (such
+as IndicWav2Vec's), fairseq2 (such as omnilingual-asr's) or torchaudio. Continue pretraining with
+`init=OUTPUT`, or finetune with `model=OUTPUT`. What is kept, and what is not: docs/importing.md.
 """
 
 from __future__ import annotations
@@ -9,17 +10,54 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from speechvq.errors import SpeechvqError
+
+if TYPE_CHECKING:
+    from speechvq.models.importing import ImportedModel
+
+_PICKLE_NOTICE = (
+    "A .pt file is a pickle, which can hold programs. It is read without running anything in it: "
+    "tensors and settings only. Still, prefer files from a source that you trust."
+)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(prog="speechvq import", description=__doc__)
-    parser.add_argument("source", help="directory of transformers, or .pt file of fairseq")
+    parser.add_argument(
+        "source", help="directory of transformers, or .pt file of fairseq, fairseq2 or torchaudio"
+    )
     parser.add_argument("output", help="model directory to write")
     parser.add_argument("--seed", type=int, default=1, help="of weights that SOURCE lacks")
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="the model was trained on waveforms of zero mean and unit variance (default: what "
+        "SOURCE says, else with layer norm in the front end only)",
+    )
+    untold = parser.add_argument_group("what files of fairseq2 and torchaudio do not hold")
+    untold.add_argument(
+        "--heads", type=int, help="attention heads (default: one for 64 channels, at most 16)"
+    )
+    untold.add_argument(
+        "--strides",
+        type=_parse_strides,
+        metavar="N,N,…",
+        help="of the convolutions (default: wav2vec 2.0's 5,2,2,2,2,2,2 where the kernels are)",
+    )
+    untold.add_argument(
+        "--norm-order",
+        choices=["pre", "post"],
+        help="layer norm before or after each part; torchaudio only (default: pre with layer norm "
+        "in the front end, else post)",
+    )
     return parser.parse_args(arguments)
+
+
+def _parse_strides(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def run(options: argparse.Namespace) -> None:
@@ -27,20 +65,55 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from speechvq.models.importing import import_model
+    from speechvq.models.interop_shapes import ImportOptions
 
     if Path(options.source).is_file():
-        print(
-            "A .pt file is a pickle, which can hold programs. It is read without running anything "
-            "in it: tensors and settings only. Still, prefer files from a source that you trust."
-        )
-    imported = import_model(options.source, options.output, seed=options.seed)
+        print(_PICKLE_NOTICE)
+    imported = import_model(
+        options.source,
+        options.output,
+        seed=options.seed,
+        options=ImportOptions(
+            num_heads=options.heads,
+            strides=options.strides,
+            norm_first=None if options.norm_order is None else options.norm_order == "pre",
+            normalize=options.normalize,
+        ),
+    )
+    for line in describe(imported, options.output):
+        print(line)
+
+
+def describe(imported: ImportedModel, output: str) -> list[str]:
+    """Sentences about what was kept, what is new, what was assumed, and how to go on.
+
+    Args:
+        imported: What `import_model` returned.
+        output: Where the model is.
+    """
+    from speechvq.models.overrides import list_overrides
+
     size = sum(parameter.numel() for parameter in imported.model.parameters())
-    print(f"{imported.origin}, {size:,} parameters → {options.output}")
+    lines = [f"{imported.origin}, {size:,} parameters → {output}"]
     if imported.fresh:
-        print(
+        lines.append(
             f"Not in the checkpoint, and new now: {', '.join(imported.fresh)}. Finetuning does not "
             "need them; pretraining goes on after some updates that only they need."
         )
+    if imported.left_out:
+        lines.append(f"Left out, as a pretraining model has none: {', '.join(imported.left_out)}.")
+    if imported.assumed:
+        told = [f"{key}={value}" for key, value in imported.assumed.items() if key != "preset"]
+        lines.append(
+            f"Not in the checkpoint, and assumed: {', '.join(told)}. Dropout, masks, temperatures "
+            f"and weights of losses are those of preset={imported.assumed['preset']}."
+        )
+    words = " ".join(list_overrides(imported.model.config))
+    return [
+        *lines,
+        "The optimiser's state and the Gumbel temperature start anew. Continue pretraining with:",
+        f"  speechvq pretrain corpus=DIR output=DIR init={output} {words}",
+    ]
 
 
 def main() -> None:

@@ -68,6 +68,10 @@ class TrainingDivergedError(SpeechvqError):
     exit_code = 3
 
 
+class LostRankError(SpeechvqError):
+    """Another process of the run is gone; the last checkpoint is kept."""
+
+
 class NoSpaceError(SpeechvqError):
     """The disk is full; the message says how much is needed."""
 

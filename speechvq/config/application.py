@@ -336,8 +336,13 @@ def _find_own_error(error: Exception) -> SpeechvqError | None:
     if full is None:
         return None
     return NoSpaceError(
-        f"The disk is full ({full}); free some space and run the same command again."
+        f"The disk is full, or a quota or limit of file size is reached ({full}). What was saved "
+        "before is intact: make room and run the same command again."
     )
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Full disk, quota, and limit of a file's size (`ulimit -f`)."""
 
 
 def _find_full_disk(error: BaseException | None) -> str | None:
@@ -346,9 +351,9 @@ def _find_full_disk(error: BaseException | None) -> str | None:
     Libraries put errors of their own around it.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return str(error.filename or error)
-        if os.strerror(errno.ENOSPC) in str(error):
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if any(os.strerror(number) in str(error) for number in _NO_ROOM):
             return str(error)
         error = error.__cause__ or error.__context__
     return None

@@ -1,14 +1,15 @@
 """Makes a model directory of a wav2vec 2.0 checkpoint of another project.
 
-Hugging Face directories with safetensors hold no program and are read as they are. fairseq's `.pt`
-files are pickles; `speechvq.models.foreign_pickle` reads them without running them.
+Hugging Face directories with safetensors hold no program and are read as they are. The `.pt` files
+of fairseq, fairseq2 and torchaudio are pickles; `speechvq.models.foreign_pickle` reads them without
+running them. fairseq's hold their settings; of the others the settings are read off the weights.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speechvq.errors import ConfigError, ModelError
+from speechvq.models import interop_fairseq2, interop_torchaudio
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import PretrainModelConfig
+from speechvq.models.config_json import config_from_json, config_to_json
 from speechvq.models.directory import save_model
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.interop_fairseq import (
@@ -31,6 +34,8 @@ from speechvq.models.interop_huggingface import (
     pretrain_config_from_huggingface,
     state_from_huggingface,
 )
+from speechvq.models.interop_names import find_prefix
+from speechvq.models.interop_shapes import ImportOptions, derive_config
 from speechvq.models.pretrain_model import PretrainModel
 
 PRETRAINING_DEFAULTS = {
@@ -59,6 +64,11 @@ PRETRAINING_DEFAULTS = {
 """transformers' own defaults, which its config.json leaves out."""
 
 
+_HUGGINGFACE_PARTS = frozenset({"wav2vec2", "quantizer", "project_hid", "project_q"})
+_HUGGINGFACE_ANCHOR = "feature_projection.layer_norm.weight"
+_MASK_EMBEDDING = "encoder.mask_embedding"
+
+
 @dataclass(frozen=True)
 class ImportedModel:
     """What was made of a checkpoint.
@@ -67,45 +77,62 @@ class ImportedModel:
         model: The model, on the CPU.
         origin: What the checkpoint was.
         fresh: Parts that it lacks and that have new weights now, such as "quantizer".
+        left_out: Parts of it that a pretraining model has not, such as a recogniser's head.
+        assumed: Key of the configuration → value, for what the file does not say and nobody told.
     """
 
     model: PretrainModel
     origin: str
     fresh: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
 
-def import_model(source: str | Path, output: str | Path, *, seed: int = 1) -> ImportedModel:
+def import_model(
+    source: str | Path,
+    output: str | Path,
+    *,
+    seed: int = 1,
+    options: ImportOptions | None = None,
+) -> ImportedModel:
     """Reads a foreign checkpoint and writes a model directory.
 
     Args:
         source: A directory with `config.json` and `model.safetensors` (transformers'
-            Wav2Vec2ForPreTraining or Wav2Vec2Model), or a `.pt` file of fairseq.
+            Wav2Vec2ForPreTraining or Wav2Vec2Model), or a `.pt` file of fairseq, fairseq2 (also
+            omnilingual-asr's) or torchaudio.
         output: The model directory to write.
         seed: Of the weights that the checkpoint lacks.
+        options: What the checkpoint does not say.
 
     Returns:
         What was made.
 
     Raises:
         ModelError: The checkpoint is missing, damaged, of an unknown kind, or uses what speechvq
-            has not.
+            has not; or an option is missing, impossible, or contradicts the file.
     """
-    source = Path(source)
+    source, options = Path(source), options or ImportOptions()
     if source.is_dir():
-        imported = _import_huggingface(source, seed)
+        imported = _import_huggingface(source, seed, options)
     elif source.is_file():
-        imported = _import_fairseq(source, seed)
+        imported = _import_file(source, seed, options)
     else:
         raise ModelError(f"{source} does not exist.")
     save_model(
         output,
         imported.model,
-        training={"imported_from": imported.origin, "fresh": list(imported.fresh)},
+        training={
+            "imported_from": imported.origin,
+            "fresh": list(imported.fresh),
+            "left_out": list(imported.left_out),
+            "assumed": dict(imported.assumed),
+        },
     )
     return imported
 
 
-def _import_huggingface(source: Path, seed: int) -> ImportedModel:
+def _import_huggingface(source: Path, seed: int, options: ImportOptions) -> ImportedModel:
     config_path, weights_path = source / "config.json", source / "model.safetensors"
     for path in (config_path, weights_path):
         if not path.is_file():
@@ -114,42 +141,123 @@ def _import_huggingface(source: Path, seed: int) -> ImportedModel:
                 "`model.safetensors`. Save older ones with `safe_serialization=True`."
             )
     try:
-        document = json.loads(config_path.read_text(encoding="utf-8"))
         state = load_file(weights_path)
     except (ValueError, OSError, SafetensorError) as error:
-        raise ModelError(f"{source} cannot be read: {error}.") from error
-    if not isinstance(document, dict):
-        raise ModelError(f"{config_path} must hold a JSON object.")
+        raise ModelError(f"{weights_path} cannot be read: {error}.") from error
+    document = _read_json(config_path)
     if not any(name.startswith("wav2vec2.") for name in state):  # a bare Wav2Vec2Model
         state = {f"wav2vec2.{name}": tensor for name, tensor in state.items()}
+    if heads := {name.partition(".")[0] for name in state} - _HUGGINGFACE_PARTS:
+        raise ModelError(
+            f"{source} must hold a pretrained model, but holds a finetuned one (it has "
+            f"{', '.join(sorted(heads))}). Take the pretrained checkpoint, or save the encoder "
+            "alone: `model.wav2vec2.save_pretrained(DIRECTORY)` in transformers."
+        )
     config = _read_config(document, config_path)
-    processor = source / "preprocessor_config.json"
+    processor, normalizes = source / "preprocessor_config.json", False
     if processor.is_file():
-        normalizes = bool(json.loads(processor.read_text(encoding="utf-8")).get("do_normalize"))
-        config = replace(config, waveform=replace(config.waveform, normalize=normalizes))
+        normalizes = bool(_read_json(processor).get("do_normalize"))
+    config = _apply_options(config, options, normalizes=normalizes)
     return _build(config, state, "transformers Wav2Vec2", seed)
 
 
-def _import_fairseq(source: Path, seed: int) -> ImportedModel:
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{path} must hold a JSON object.")
+    return document
+
+
+def _import_file(source: Path, seed: int, options: ImportOptions) -> ImportedModel:
+    """Finds out whose file it is by the names of its weights."""
     checkpoint = read_checkpoint(source)
     if not isinstance(checkpoint, Mapping):
-        raise ModelError(f"{source} must hold a dictionary, as fairseq's checkpoints do.")
+        raise ModelError(f"{source} must hold a dictionary, as checkpoints of wav2vec 2.0 do.")
     try:
-        plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
-        settings = find_settings({**plain, "model": checkpoint.get("model")})
-        weights = checkpoint["model"]
-        if not isinstance(weights, Mapping) or not all(
-            isinstance(tensor, Tensor) for tensor in weights.values()
-        ):
-            raise ModelError("its `model` must hold tensors only.")
-        layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
-        config = _read_config(config_from_fairseq(settings, len(layers)), source)
-        state = state_from_fairseq({name: tensor.float() for name, tensor in weights.items()})
+        weights = _find_weights(checkpoint)
+        if (prefix := find_prefix(weights, interop_fairseq2.ANCHOR)) is not None:
+            return _import_fairseq2(weights, prefix, seed, options)
+        if (prefix := find_prefix(weights, interop_torchaudio.ANCHOR)) is not None:
+            return _import_torchaudio(weights, prefix, seed, options)
+        if find_prefix(weights, _HUGGINGFACE_ANCHOR) is not None:
+            raise ModelError(
+                "These are weights of transformers; give its directory, with `config.json`, and "
+                "with `model.safetensors` (`save_pretrained(…, safe_serialization=True)`)."
+            )
+        return _import_fairseq(checkpoint, seed, options)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
+
+
+def _find_weights(checkpoint: Mapping[Any, Any]) -> dict[str, Any]:
+    """The state dict, at the top or under the key that fairseq2 or Lightning uses."""
+    for key in ("model", "state_dict"):
+        if isinstance(found := checkpoint.get(key), Mapping):
+            checkpoint = found
+            break
+    return {name: value for name, value in checkpoint.items() if isinstance(name, str)}
+
+
+def _import_fairseq2(
+    weights: Mapping[str, Any], prefix: str, seed: int, options: ImportOptions
+) -> ImportedModel:
+    state = _read_tensors(weights, prefix)
+    norm_first = interop_fairseq2.find_norm_order(state)
+    theirs, left_out = interop_fairseq2.state_from_fairseq2(state)
+    derived = derive_config(theirs, options, norm_first=norm_first)
+    imported = _build(derived.config, theirs, "fairseq2 wav2vec 2.0", seed)
+    return replace(imported, left_out=tuple(left_out), assumed=derived.assumed)
+
+
+def _import_torchaudio(
+    weights: Mapping[str, Any], prefix: str, seed: int, options: ImportOptions
+) -> ImportedModel:
+    theirs, left_out = interop_torchaudio.state_from_torchaudio(_read_tensors(weights, prefix))
+    if prefix.endswith("wav2vec2."):  # inside a HuBERTPretrainModel
+        beside = {
+            name.removeprefix(prefix.removesuffix("wav2vec2.")): value
+            for name, value in weights.items()
+            if not name.startswith(prefix)
+        }
+        mask = beside.pop(interop_torchaudio.MASK_EMBEDDING, None)
+        if isinstance(mask, Tensor):
+            theirs["wav2vec2.masked_spec_embed"] = mask.float()
+        left_out = sorted({*left_out, *(name.partition(".")[0] for name in beside)})
+    derived = derive_config(theirs, options, norm_first=None)
+    imported = _build(derived.config, theirs, "torchaudio wav2vec 2.0", seed)
+    return replace(imported, left_out=tuple(left_out), assumed=derived.assumed)
+
+
+def _read_tensors(weights: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    """The weights of the model that stands under `prefix`, in fp32."""
+    state = {}
+    for name, value in weights.items():
+        if name.startswith(prefix):
+            if not isinstance(value, Tensor):
+                raise ModelError(f"Its weights must be tensors only, but {name!r} is none.")
+            state[name.removeprefix(prefix)] = value.float()
+    return state
+
+
+def _import_fairseq(
+    checkpoint: Mapping[str, Any], seed: int, options: ImportOptions
+) -> ImportedModel:
+    plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
+    settings = find_settings({**plain, "model": checkpoint.get("model")})
+    weights = checkpoint["model"]
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(tensor, Tensor) for tensor in weights.values()
+    ):
+        raise ModelError("its `model` must hold tensors only.")
+    layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
+    config = _read_config(config_from_fairseq(settings, len(layers)), "its settings")
+    state = state_from_fairseq({name: tensor.float() for name, tensor in weights.items()})
     # fairseq's task normalises the waveform for models with layer norm in the front end.
     normalizes = _find_normalize(plain, default=settings.get("extractor_mode") == "layer_norm")
-    config = replace(config, waveform=replace(config.waveform, normalize=normalizes))
+    config = _apply_options(config, options, normalizes=normalizes)
     return _build(config, state, "fairseq wav2vec 2.0", seed)
 
 
@@ -160,13 +268,33 @@ def _find_normalize(checkpoint: Mapping[str, Any], *, default: bool) -> bool:
     return default if found is None else bool(found)
 
 
-def _read_config(document: Mapping[str, Any], path: Path) -> PretrainModelConfig:
+def _apply_options(
+    config: PretrainModelConfig, options: ImportOptions, *, normalizes: bool
+) -> PretrainModelConfig:
+    """Of a checkpoint with settings only the normalisation of waveforms may be told."""
+    given = {
+        "--heads": options.num_heads,
+        "--strides": options.strides,
+        "--norm-order": options.norm_first,
+    }
+    if words := [word for word, value in given.items() if value is not None]:
+        raise ModelError(
+            f"`{'`, `'.join(words)}` must be left out: the checkpoint holds its own settings."
+        )
+    if options.normalize is not None:
+        normalizes = options.normalize
+    return replace(config, waveform=replace(config.waveform, normalize=normalizes))
+
+
+def _read_config(document: Mapping[str, Any], where: str | Path) -> PretrainModelConfig:
     try:
         config = pretrain_config_from_huggingface({**PRETRAINING_DEFAULTS, **document})
     except KeyError as error:
-        raise ModelError(f"{path} lacks {error}.") from None
-    # These have no counterpart there, and are what wav2vec 2.0 publishes.
-    return config
+        raise ModelError(f"{where} lacks {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{where} cannot be understood: {error}.") from error
+    # The way through JSON checks the type of every value.
+    return config_from_json(PretrainModelConfig, config_to_json(config), str(where))
 
 
 def _build(
@@ -180,9 +308,12 @@ def _build(
         except ConfigError as error:
             raise ModelError(f"The checkpoint's settings cannot work:\n{error}") from error
     ours = state_from_huggingface(state, num_codebooks=config.quantizer.num_codebooks)
+    fresh = set()
+    if "wav2vec2.masked_spec_embed" not in state:
+        ours[_MASK_EMBEDDING] = model.state_dict()[_MASK_EMBEDDING]
+        fresh.add(_MASK_EMBEDDING)
     expected = model.state_dict()
     problems = [f"{name} is unknown" for name in sorted(ours.keys() - expected.keys())]
-    fresh = set()
     for name in sorted(expected.keys() - ours.keys()):
         part = name.partition(".")[0]
         if part == "encoder" or any(other.startswith(f"{part}.") for other in ours):

@@ -7,44 +7,46 @@ transformers gives them; `speechvq.models.interop_huggingface` knows those.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from speechvq.errors import ModelError
+from speechvq.models.interop_names import NameTable
 
 PRETRAINING_TASKS = frozenset({"audio_pretraining", "temp_sampled_audio_pretraining"})
 """fairseq's own, and IndicWav2Vec's with temperature sampling."""
 
-_LAYER = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
-_CONV = re.compile(r"feature_extractor\.conv_layers\.(\d+)\.(.+)")
-_LAYER_NAMES = {
-    "self_attn.q_proj": "attention.q_proj",
-    "self_attn.k_proj": "attention.k_proj",
-    "self_attn.v_proj": "attention.v_proj",
-    "self_attn.out_proj": "attention.out_proj",
-    "self_attn_layer_norm": "layer_norm",
-    "fc1": "feed_forward.intermediate_dense",
-    "fc2": "feed_forward.output_dense",
-    "final_layer_norm": "final_layer_norm",
-}
-_CONV_NAMES = {"0": "conv", "2": "layer_norm", "2.1": "layer_norm"}
-"""Position in fairseq's Sequential → name: norm over time stands at 2, over channels at 2.1."""
-_NAMES = {
-    "layer_norm": "wav2vec2.feature_projection.layer_norm",
-    "post_extract_proj": "wav2vec2.feature_projection.projection",
-    "encoder.pos_conv.0": "wav2vec2.encoder.pos_conv_embed.conv",
-    "encoder.layer_norm": "wav2vec2.encoder.layer_norm",
-    "quantizer.weight_proj": "quantizer.weight_proj",
-    "project_q": "project_q",
-    "final_proj": "project_hid",
-}
-_WHOLE_NAMES = {
-    "mask_emb": "wav2vec2.masked_spec_embed",
-    "quantizer.vars": "quantizer.codevectors",
-}
+_TABLE = NameTable(
+    # Position in fairseq's Sequential: norm over time stands at 2, over channels at 2.1.
+    conv="feature_extractor.conv_layers.",
+    conv_names={"0": "conv", "2": "layer_norm", "2.1": "layer_norm"},
+    layer="encoder.layers.",
+    layer_names={
+        "self_attn.q_proj": "attention.q_proj",
+        "self_attn.k_proj": "attention.k_proj",
+        "self_attn.v_proj": "attention.v_proj",
+        "self_attn.out_proj": "attention.out_proj",
+        "self_attn_layer_norm": "layer_norm",
+        "fc1": "feed_forward.intermediate_dense",
+        "fc2": "feed_forward.output_dense",
+        "final_layer_norm": "final_layer_norm",
+    },
+    names={
+        "layer_norm": "wav2vec2.feature_projection.layer_norm",
+        "post_extract_proj": "wav2vec2.feature_projection.projection",
+        "encoder.pos_conv.0": "wav2vec2.encoder.pos_conv_embed.conv",
+        "encoder.layer_norm": "wav2vec2.encoder.layer_norm",
+        "quantizer.weight_proj": "quantizer.weight_proj",
+        "project_q": "project_q",
+        "final_proj": "project_hid",
+    },
+    whole_names={
+        "mask_emb": "wav2vec2.masked_spec_embed",
+        "quantizer.vars": "quantizer.codevectors",
+    },
+)
 
 
 def state_from_fairseq(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,24 +61,7 @@ def state_from_fairseq(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ModelError: A weight has no counterpart.
     """
-    return {_rename(name): tensor for name, tensor in state.items()}
-
-
-def _rename(name: str) -> str:
-    if name in _WHOLE_NAMES:
-        return _WHOLE_NAMES[name]
-    stem, _, kind = name.rpartition(".")
-    if match := _LAYER.fullmatch(stem):
-        number, part = match.groups()
-        if part in _LAYER_NAMES:
-            return f"wav2vec2.encoder.layers.{number}.{_LAYER_NAMES[part]}.{kind}"
-    elif match := _CONV.fullmatch(stem):
-        number, part = match.groups()
-        if part in _CONV_NAMES:
-            return f"wav2vec2.feature_extractor.conv_layers.{number}.{_CONV_NAMES[part]}.{kind}"
-    elif stem in _NAMES:
-        return f"{_NAMES[stem]}.{kind}"
-    raise ModelError(f"The weight {name!r} has no counterpart; the model is of another kind.")
+    return {_TABLE.rename(name): tensor for name, tensor in state.items()}
 
 
 def find_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,9 +85,11 @@ def find_settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(settings, Mapping):
         task = settings.get("task")
     if not isinstance(settings, Mapping) or "model" not in checkpoint:
+        keys = sorted(map(str, checkpoint))
+        found = ", ".join([*keys[:5], *(["…"] if len(keys) > 5 else [])]) or "nothing"
         raise ModelError(
-            "A fairseq checkpoint must have `model` and `cfg` or `args`, but this file has "
-            f"{', '.join(sorted(map(str, checkpoint))) or 'nothing'}."
+            "This is no wav2vec 2.0 model of fairseq2 or torchaudio, and a fairseq checkpoint must "
+            f"have `model` and `cfg` or `args`, but this file has {found}."
         )
     if task is not None and task not in PRETRAINING_TASKS:
         raise ModelError(

@@ -24,6 +24,7 @@ from speechvq.models.config import (
     PretrainModelConfig,
     WaveformConfig,
 )
+from speechvq.models.config_json import config_to_json
 
 _POSITIONS = "wav2vec2.encoder.pos_conv_embed.conv"
 _NAMES = [
@@ -80,7 +81,10 @@ def state_from_huggingface(
     result: dict[str, Tensor] = {}
     for name, tensor in source.items():
         if ".q_proj." in name:
-            parts = [source[name.replace("q_proj", part)] for part in _QKV]
+            names = [name.replace("q_proj", part) for part in _QKV]
+            if missing := [part for part in names if part not in source]:
+                raise ModelError(f"The weight {missing[0]!r} is missing beside {name!r}.")
+            parts = [source[part] for part in names]
             ours = name.replace("q_proj", "qkv").replace(_LAYER[1], _LAYER[0])
             result[ours] = torch.cat(parts)
         elif ".k_proj." not in name and ".v_proj." not in name:
@@ -88,6 +92,11 @@ def state_from_huggingface(
             result[ours] = tensor
     if "quantizer.codebook" in result:
         codebook = result["quantizer.codebook"]  # (1, G*V, C/G)
+        if codebook.dim() != 3 or codebook.size(1) % num_codebooks:
+            raise ModelError(
+                f"The entries of {num_codebooks} codebooks cannot have the shape "
+                f"{tuple(codebook.shape)}."
+            )
         result["quantizer.codebook"] = codebook.reshape(num_codebooks, -1, codebook.size(-1))
     if "encoder.projection.bias" in result:
         empty = torch.zeros_like(result["encoder.projection.bias"])
@@ -187,14 +196,17 @@ def config_to_huggingface(
             f"{config.features.value}: Wav2Vec2 has no filter banks. Train with features=waveform."
         )
     encoder, waveform = config.encoder, config.waveform
-    if isinstance(config, PretrainModelConfig) and (
-        config.objective is not Objective.contrastive
-        or not isinstance(config.quantizer, GumbelConfig)
-    ):
-        raise ModelError(
-            "`objective` must be contrastive and `quantizer` gumbel for an export to transformers, "
-            "which has no others; export a recogniser instead."
-        )
+    if isinstance(config, PretrainModelConfig):
+        if config.objective is not Objective.contrastive:
+            raise ModelError(
+                "`objective` must be contrastive for an export to transformers, but is "
+                f"{config.objective.value}: Wav2Vec2ForPreTraining has no other."
+            )
+        if not isinstance(config.quantizer, GumbelConfig):
+            raise ModelError(
+                "`quantizer` must be gumbel for an export to transformers, but is "
+                f"{config_to_json(config.quantizer)['kind']}: Wav2Vec2ForPreTraining has no other."
+            )
     if encoder.conv_kernel:
         raise ModelError(
             "`encoder.conv_kernel` must be 0 for an export to transformers, but is "

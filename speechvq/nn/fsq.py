@@ -120,10 +120,23 @@ class FiniteScalarQuantizer(Quantizer):
             return bounded.sum() * 0.0 + bounded.new_full(
                 (self.num_codebooks, self.codebook_size), even
             )
-        joint = bounded.new_ones(*bounded.shape[:2], 1)
+        shares = []
         for i, count in enumerate(self.levels.tolist()):
             grid = torch.arange(count, device=bounded.device, dtype=bounded.dtype) - count // 2
-            share = (-(bounded[..., i, None] - grid).square() / SOFTNESS).softmax(-1)
-            # The first number is the fastest: what comes later varies outside of it.
-            joint = (share[..., :, None] * joint[..., None, :]).flatten(-2)
-        return joint.mean(0)
+            shares.append((-(bounded[..., i, None] - grid).square() / SOFTNESS).softmax(-1))
+        # The mean of products of two halves is one matrix product: no table of all frames by all
+        # entries, however large the grid.
+        half = (len(shares) + 1) // 2
+        one = bounded.new_ones(*bounded.shape[:2], 1)
+        first, second = _combine(one, shares[:half]), _combine(one, shares[half:])
+        return torch.einsum("ngs,ngf->gsf", second, first).flatten(1) / len(bounded)
+
+
+def _combine(joint: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """Joint assignment of independent numbers: (N, G, 1) and (N, G, level) each → (N, G, product of
+    the levels).
+    """
+    for share in shares:
+        # The first number is the fastest: what comes later varies outside of it.
+        joint = (share[..., :, None] * joint[..., None, :]).flatten(-2)
+    return joint

@@ -6,6 +6,8 @@ Torch-free dataclasses, composed by Hydra, mapped to fairseq2's by `training.eng
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -244,6 +246,12 @@ class TrainConfig:
     """Validation uses at most this much audio per language, always the same."""
     parallelism: Parallelism = Parallelism.ddp
     """How ranks share the model when there are several."""
+    activation_checkpointing: bool = False
+    """Compute the insides of encoder layers again in the backward pass: the same result from less
+    memory in about a third more time."""
+    compile: bool = False
+    """Compile encoder layers with `torch.compile`, which needs a C++ compiler and takes minutes to
+    begin; numbers differ in the last digits."""
     num_threads: int | None = None
     """Threads of torch's own operations on the CPU; null lets fairseq2 divide the cores."""
     max_skipped_updates: int = 10
@@ -292,6 +300,11 @@ class TrainConfig:
             )
         if not 0 <= self.seed < 2**31:
             problems.append(f"`seed` must be in [0, {2**31}), but is {self.seed}.")
+        if self.compile and not _has_compiler():
+            problems.append(
+                "`compile` needs a C++ compiler, but neither g++ nor clang++ is on the PATH: "
+                "install one, or use `compile=false`."
+            )
         problems.extend(self._check_plan())
         if not self.max_dev_seconds > 0:
             problems.append(f"`max_dev_seconds` must be positive, but is {self.max_dev_seconds}.")
@@ -461,6 +474,11 @@ class FinetuneConfig(TrainConfig):
         if self.freeze_steps < 0:
             problems.append(f"`freeze_steps` must not be negative, but is {self.freeze_steps}.")
         return problems
+
+
+def _has_compiler() -> bool:
+    """Tell whether there is a compiler that `torch.compile` can build its kernels with."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
 
 
 def _check_language(key: str, code: str) -> str | None:

@@ -12,10 +12,10 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
 import fairseq2.recipe  # noqa: F401  # isort: split
@@ -23,7 +23,7 @@ import torch
 from fairseq2.composition import register_model_family
 from fairseq2.datasets import DataReader
 from fairseq2.evaluator import EvalUnit
-from fairseq2.gang import Gang, Gangs
+from fairseq2.gang import Gang, GangError, Gangs
 from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
@@ -33,9 +33,11 @@ from fairseq2.recipe.config import (
     COSINE_ANNEALING_LR,
     POLYNOMIAL_DECAY_LR,
     TRI_STAGE_LR,
+    ActivationCheckpointingConfig,
     AdamWConfig,
     AdamWGroupConfig,
     CommonSection,
+    CompileOptions,
     CosineAnnealingLRConfig,
     GangSection,
     GradAccumulationConfig,
@@ -56,14 +58,22 @@ from fairseq2.recipe.run import run
 from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
 from fairseq2.trainer import Trainer, TrainUnit
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed import DistError
 from torch.nn import Module
 from typing_extensions import override
 
-from speechvq.errors import InterruptedRunError
+from speechvq.errors import InterruptedRunError, LostRankError
+from speechvq.training.checkpoint_writer import CheckpointWriter, Committing
 from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
 from speechvq.training.guards import FiniteGuard, StopRequest
+from speechvq.training.rank_watch import RankWatch, describe_loss
 from speechvq.training.run_ends import RunEnds
+from speechvq.training.wrapping import (
+    apply_checkpointing,
+    apply_fsdp,
+    compile_layers,
+    unshard_model,
+)
 
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
@@ -86,7 +96,7 @@ class FamilyConfig:
 class EngineConfig:
     """fairseq2's sections of a training recipe."""
 
-    model: ModelSection = field(default_factory=lambda: ModelSection(family=FAMILY))
+    model: ModelSection
     gang: GangSection = field(default_factory=GangSection)
     trainer: TrainerSection
     optimizer: OptimizerSection
@@ -175,7 +185,15 @@ def create_engine_config(config: TrainConfig) -> EngineConfig:
     """Map our configuration to fairseq2's sections."""
     is_fp32 = config.precision is Precision.fp32
     return EngineConfig(
+        model=ModelSection(
+            family=FAMILY,
+            compile=config.compile,
+            compile_options=CompileOptions(dynamic=True),  # batches differ in length
+        ),
         trainer=TrainerSection(
+            activation_checkpointing=ActivationCheckpointingConfig(
+                mode="layerwise" if config.activation_checkpointing else "off"
+            ),
             data_parallelism=config.parallelism.value,
             mixed_precision=MixedPrecisionConfig(
                 mode="off" if is_fp32 else "auto",
@@ -264,6 +282,7 @@ class EngineRecipe(Recipe):
         self._config = config
         self._recorder = recorder
         self.trainer: Trainer | None = None
+        self.watch: RankWatch | None = None
 
     @property
     @override
@@ -285,7 +304,9 @@ class EngineRecipe(Recipe):
             FamilyConfig,
             factory=lambda config: self._job.create_model(),
             supports_meta=False,
-            fsdp_applier=_apply_fsdp,
+            compiler=compile_layers,
+            fsdp_applier=apply_fsdp,
+            layerwise_ac_applier=apply_checkpointing,
         )
         container.collection.register(
             MetricRecorder,  # type: ignore[type-abstract]
@@ -296,6 +317,8 @@ class EngineRecipe(Recipe):
     def create_task(self, context: RecipeContext) -> Task:
         _set_log_level(logging.INFO)
         gangs = context.gangs
+        self.watch = RankWatch(gangs.root.rank, gangs.root.size)
+        self.watch.start()
         stop = StopRequest(gangs.root)
         self._job.stop = stop
         model = context.get_model()
@@ -307,6 +330,7 @@ class EngineRecipe(Recipe):
         )
         self.trainer = trainer
         stop.install(trainer)
+        CheckpointWriter(gangs.root).install(cast(Committing, context.get_checkpoint_manager()))
         guard = FiniteGuard(
             gangs.root,
             self._config.max_skipped_updates,
@@ -362,10 +386,12 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
 
     Raises:
         InterruptedRunError: SIGTERM or SIGINT ended the run; its state is saved.
+        LostRankError: Another rank is gone; the last checkpoint is kept.
         TrainingDivergedError: The finite guard ended the run.
     """
     recipe = EngineRecipe(job, config, recorder)
     _set_log_level(logging.WARNING)
+    has_failed = True
     try:
         with _hide_own_deprecations():
             run(
@@ -375,7 +401,14 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
                 no_rich=True,
                 no_progress=True,
             )
+        has_failed = False
+    except Exception as error:
+        if get_world_size() > 1 and is_lost_rank(error):
+            raise LostRankError(describe_loss([])) from error
+        raise
     finally:
+        if recipe.watch is not None:
+            recipe.watch.stop(has_failed=has_failed)
         _close_log_files()
         if job.stop is not None:
             job.stop.restore()
@@ -387,6 +420,15 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
             f"everything is saved in {output}. The same command goes on from there.",
         )
     return step
+
+
+def is_lost_rank(error: BaseException | None) -> bool:
+    """Tell whether a collective operation that failed is behind an error."""
+    while error is not None:
+        if isinstance(error, (GangError, DistError)) or "gloo/transport" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _set_log_level(level: int) -> None:
@@ -424,28 +466,3 @@ def _close_log_files() -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-
-
-def unshard_model(model: Module, create: Callable[[], Module]) -> Module:
-    """Return a model that can be saved: itself, or a copy if FSDP has sharded it.
-
-    Args:
-        model: The model that learns; if sharded, with its full parameters summoned.
-        create: Makes a plain model of the same architecture.
-    """
-    if not isinstance(model, FSDPModule):
-        return model
-    # `state_dict` of a sharded model would shard it again.
-    values = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    copy = create()
-    copy.load_state_dict({name: values[name] for name in copy.state_dict()})
-    return copy
-
-
-def _apply_fsdp(model: Module, granularity: str, wrapper: Any) -> Module:
-    """Shard each encoder layer, then the rest."""
-    layers = model.get_submodule("encoder.transformer.layers")
-    for name, layer in list(layers.named_children()):
-        setattr(layers, name, wrapper(layer))
-    wrapped: Module = wrapper(model, reshard_after_forward=False)
-    return wrapped

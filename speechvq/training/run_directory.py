@@ -5,7 +5,8 @@
     summary.json    what came out
     report.html     the same to look at
     model/          the model (DESIGN.md D4)
-    engine/         fairseq2's own files, for resuming this run only: checkpoints, logs, TensorBoard
+    engine/         fairseq2's own files, for resuming this run only: logs, TensorBoard, and
+                    checkpoints, each with a manifest (training.checkpoints)
 
 A directory that holds a run with another configuration is refused; the same configuration goes on
 where the run stopped (DESIGN.md D2).
@@ -22,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from speechvq.errors import ConfigError
+from speechvq.training.checkpoints import is_complete, list_steps, set_aside_damaged
 from speechvq.training.config import Resume, TrainConfig
+from speechvq.training.durable import write_durably
 
 FREE_KEYS = frozenset(
     {"output", "resume", "plan", "plan_gpus", "plan_gpu_hours_per_hour", "plan_efficiency",
      "num_threads", "keep_checkpoints", "batch.num_workers", "batch.num_prefetch", "tensorboard",
-     "wandb_project"}
+     "wandb_project", "activation_checkpointing"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
 
@@ -90,12 +93,24 @@ class RunDirectory:
         """The file of metrics."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def checkpoints(self) -> Path:
+        """The states to resume from."""
+        return self.path / "engine" / "checkpoints"
+
     def check(self) -> None:
-        """Refuse a directory that holds something else.
+        """Refuse a directory that holds something else; set damaged checkpoints aside.
 
         Raises:
             ConfigError: Names every key that differs.
+            ModelError: There are checkpoints, and none of them is whole.
         """
+        self._check_configuration()
+        if self._is_main:
+            for sentence in set_aside_damaged(self.checkpoints):
+                print(f"  note: {sentence}", flush=True)
+
+    def _check_configuration(self) -> None:
         path = self.path / "config.json"
         if not path.exists():
             # Other ranks may come while rank 0 is filling the directory, and leave this to it.
@@ -168,10 +183,8 @@ class RunDirectory:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write one of the run's JSON files, whole or not at all."""
-        temporary = self.path / f".{name}.tmp"
         text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / name)
+        write_durably(self.path / name, f"{text}\n".encode())
 
     def read_model_step(self) -> int | None:
         """Return the step whose model the run has left, or None if there is no model yet."""
@@ -181,17 +194,12 @@ class RunDirectory:
 
     def drop_checkpoints(self, last_kept: int) -> int:
         """Remove the checkpoints of later steps; returns the last that is left, or 0."""
-        for path in (self.path / "engine" / "checkpoints").glob("step_*"):
-            number = path.name.removeprefix("step_")
-            if number.isdigit() and int(number) > last_kept:
-                shutil.rmtree(path)
+        for step in list_steps(self.checkpoints):
+            if step > last_kept:
+                shutil.rmtree(self.checkpoints / f"step_{step}")
         return self.find_last_checkpoint()
 
     def find_last_checkpoint(self) -> int:
-        """Return the step of the last checkpoint that fairseq2 completed, 0 if there is none."""
-        steps = [
-            int(path.name.removeprefix("step_"))
-            for path in (self.path / "engine" / "checkpoints").glob("step_*")
-            if path.name.removeprefix("step_").isdigit() and (path / "trainer").exists()
-        ]
-        return max(steps, default=0)
+        """Return the step of the last whole checkpoint, 0 if there is none."""
+        steps = list_steps(self.checkpoints)
+        return max((s for s in steps if is_complete(self.checkpoints / f"step_{s}")), default=0)

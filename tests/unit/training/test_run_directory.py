@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from speechvq.errors import ConfigError
+from speechvq.training.checkpoints import FileDigest, write_manifest
 from speechvq.training.config import PretrainConfig, Resume
 from speechvq.training.run_directory import RunDirectory
 
@@ -105,9 +107,33 @@ def test_saved_configuration_is_complete_json(started: Path) -> None:
     assert saved["architecture"]["encoder"]["num_layers"] == 6
 
 
-def test_last_complete_checkpoint_is_found(started: Path) -> None:
+def test_last_whole_checkpoint_is_found(started: Path) -> None:
     directory = RunDirectory(create_config(started), "pretrain")
     assert directory.find_last_checkpoint() == 0
-    for name in ("step_10", "step_20", "step_30.tmp"):
-        (started / "engine" / "checkpoints" / name / "trainer").mkdir(parents=True)
+    for name in ("step_10", "step_20", "step_30", "step_40", "step_50.tmp"):
+        checkpoint = started / "engine" / "checkpoints" / name
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "trainer.pt").write_bytes(b"state")
+        digest = FileDigest(5, hashlib.sha256(b"state").hexdigest())
+        if name != "step_40":
+            write_manifest(checkpoint, {"trainer.pt": digest}, num_ranks=1)
+    (started / "engine" / "checkpoints" / "step_30" / "trainer.pt").write_bytes(b"stat")
     assert directory.find_last_checkpoint() == 20
+    assert directory.drop_checkpoints(10) == 10
+
+
+def test_damaged_checkpoint_is_set_aside_by_rank_0(
+    started: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, content in (("step_10", b"state"), ("step_20", b"stale")):
+        checkpoint = started / "engine" / "checkpoints" / name
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "trainer.pt").write_bytes(content)
+        digest = FileDigest(5, hashlib.sha256(b"state").hexdigest())
+        write_manifest(checkpoint, {"trainer.pt": digest}, num_ranks=1)
+    RunDirectory(create_config(started), "pretrain", rank=1).check()
+    assert (started / "engine" / "checkpoints" / "step_20").is_dir()
+    main = RunDirectory(create_config(started), "pretrain")
+    main.check()
+    assert main.find_last_checkpoint() == 10
+    assert "step 20 is damaged" in capsys.readouterr().out

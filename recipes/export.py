@@ -1,0 +1,46 @@
+"""Writes a pretrained model for another library: `speechvq export MODEL OUTPUT`.
+
+OUTPUT becomes a directory for transformers' `Wav2Vec2ForPreTraining.from_pretrained`: config.json,
+model.safetensors, preprocessor_config.json. Which models can be expressed: docs/importing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from speechvq.errors import SpeechvqError
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = argparse.ArgumentParser(prog="speechvq export", description=__doc__)
+    parser.add_argument("model", help="model directory that `pretrain` or `import` left")
+    parser.add_argument("output", help="directory to write; must be new or empty")
+    parser.add_argument("--format", choices=["huggingface"], default="huggingface")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Exports and says what transformers computes otherwise."""
+    from speechvq.models.exporting import export_model
+
+    exported = export_model(options.model, options.output, target=options.format)
+    size = sum(parameter.numel() for parameter in exported.model.parameters())
+    print(f"{options.format}, {size:,} parameters → {options.output}")
+    for note in exported.notes:
+        print(note)
+
+
+def main() -> None:
+    """Runs the verb `export`."""
+    try:
+        run(parse_arguments())
+    except SpeechvqError as error:
+        print(f"speechvq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
