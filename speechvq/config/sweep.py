@@ -91,6 +91,22 @@ def check_launcher(arguments: Sequence[str]) -> None:
             )
 
 
+def check_single_init(overrides: Sequence[str]) -> None:
+    """Refuse a sweep over `init`, whose architecture all runs of a command line have.
+
+    Raises:
+        ConfigError: `init` has several values.
+    """
+    texts = [override for override in overrides if override.lstrip("+").startswith("init=")]
+    if any(len(values) > 1 for values in parse_choices(texts)):
+        raise ConfigError(
+            [
+                "`init` must be one model, as all runs of a sweep have its architecture, but has "
+                "several values: start one sweep for each."
+            ]
+        )
+
+
 def _can_import(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None

@@ -30,6 +30,7 @@ VERBS = ("pretrain", "finetune")
 """What `verb` in the `config.json` of a training run may be."""
 
 QUANTIZER = "architecture.quantizer"
+OBJECTIVE = "architecture.objective"
 
 _TASK_LOSSES = ("contrastive_loss", "prediction_loss", "loss")
 """What the loss is called that runs of one task share, the first that there is."""
@@ -71,7 +72,7 @@ class RunTable(ResultTable):
 
     Attributes:
         curves: Caption and unit of each picture, and its curves, one a run.
-        differences: Head and rows of the table of all keys that differ; empty where the first table
+        differences: Head and rows of the table of all keys that differ; None where the first table
             has them all.
     """
 
@@ -327,6 +328,7 @@ _MEASURES: tuple[tuple[str, Callable[[Run], Cell | Value]], ...] = (
     ("equal share", _measure_last("train", "equal_share")),
     ("perplexity", _measure_list("perplexity")),
     ("of codebook", _measure_perplexity_share),
+    ("joint perplexity", _measure_list("joint_perplexity")),
     ("used codes", _measure_list("used_codes")),
     ("dead codes", _measure_list("dead_codes")),
     ("best dev CER", _measure_best("cer")),
