@@ -1,6 +1,7 @@
 """Puts result directories side by side: `speechvq compare DIR DIR… [--output page.html]`.
 
-Evaluations of one test set are compared with the first by a paired bootstrap test.
+Evaluations of one test set are compared with the first by a paired bootstrap test; training runs by
+what differs in their configurations, their figures and their curves.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="speechvq compare",
-        description="Compares result directories of one kind; evaluations with the first of them.",
+        description="Compares directories of one kind: evaluations of one test set with the first "
+        "of them, or training runs.",
     )
     parser.add_argument("directories", nargs="+", metavar="DIR", help="what a run left")
     parser.add_argument("--output", metavar="FILE", help="also write the table as an HTML page")

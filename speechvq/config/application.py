@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from speechvq.config.sweep import (
     check_launcher,
+    check_single_init,
     finish_sweep,
     list_variants,
     plan_sweep,
@@ -67,11 +68,13 @@ def launch(run: Callable[[ConfigT], object], schema: type[ConfigT], name: str) -
     from speechvq.config.schemas import register_schemas
 
     arguments = sys.argv[1:]
+    is_sweep = _is_sweep(arguments)
+    if is_sweep and not _INFORMATION_FLAGS & set(arguments):
+        _exit_on_error(lambda: check_single_init(_wrap_lists(schema, arguments, is_sweep=True)))
     _exit_on_error(lambda: register_schemas(name, schema, arguments))
     if not _INFORMATION_FLAGS & set(arguments):
         _exit_on_error(lambda: _check(name, schema, arguments))
 
-    is_sweep = _is_sweep(arguments)
     sys.argv[1:] = _wrap_lists(schema, arguments, is_sweep=is_sweep)
     if is_sweep and not _INFORMATION_FLAGS & set(arguments):
         _launch_sweep(run, schema, name, sys.argv[1:])

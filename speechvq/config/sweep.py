@@ -21,16 +21,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
 
 from speechvq.errors import ConfigError, InterruptedRunError, SpeechvqError
 from speechvq.training.config import Precision, TrainConfig
 from speechvq.training.run_directory import FREE_KEYS, flatten, to_plain
-
-RECORDS = ".sweep"
-"""Where a sweep keeps its own files, one directory a start, beside the runs."""
+from speechvq.training.sweep_records import (
+    RECORDS,
+    RunRecord,
+    RunState,
+    read_records,
+    write_record,
+)
 
 MAX_NAME_LENGTH = 120
 """Longer names of runs are cut, and told apart by a digest."""
@@ -40,37 +43,6 @@ _LAUNCHERS = {
     "submitit_local": "hydra_plugins.hydra_submitit_launcher",
     "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
 }
-
-
-class RunState(Enum):
-    """How a run of a sweep ended."""
-
-    finished = "finished"
-    skipped = "already finished"
-    failed = "failed"
-    interrupted = "interrupted"
-    lost = "no result"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """What a run of a sweep leaves behind for the table.
-
-    Attributes:
-        name: The values of the swept keys.
-        output: Its directory.
-        state: A value of `RunState`.
-        exit_code: 0, or that of its error.
-        message: The error, empty if there was none.
-        seconds: How long it took.
-    """
-
-    name: str
-    output: str
-    state: str
-    exit_code: int = 0
-    message: str = ""
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +89,22 @@ def check_launcher(arguments: Sequence[str]) -> None:
                     '`pip install "speechvq[sweep]"`.'
                 ]
             )
+
+
+def check_single_init(overrides: Sequence[str]) -> None:
+    """Refuse a sweep over `init`, whose architecture all runs of a command line have.
+
+    Raises:
+        ConfigError: `init` has several values.
+    """
+    texts = [override for override in overrides if override.lstrip("+").startswith("init=")]
+    if any(len(values) > 1 for values in parse_choices(texts)):
+        raise ConfigError(
+            [
+                "`init` must be one model, as all runs of a sweep have its architecture, but has "
+                "several values: start one sweep for each."
+            ]
+        )
 
 
 def _can_import(module: str) -> bool:
@@ -238,7 +226,7 @@ def run_in_sweep(
         seconds=round(time.monotonic() - begin, 1),
     )
     if _is_main():
-        _write_record(records / f"{int(hydra.job.num):05d}.json", record)
+        write_record(records, int(hydra.job.num), record)
     return code
 
 
@@ -289,21 +277,6 @@ def is_finished(config: object) -> bool:
         and summary.get("steps", 0) >= config.steps
         and (directory / "model" / "config.json").exists()
     )
-
-
-def _write_record(path: Path, record: RunRecord) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_records(directory: Path) -> list[RunRecord]:
-    """Return what the runs of one start have left, in the order of the runs."""
-    return [
-        RunRecord(**json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted(directory.glob("*.json"))
-    ]
 
 
 def finish_sweep(sweep: Sweep) -> int:

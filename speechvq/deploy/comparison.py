@@ -1,14 +1,14 @@
 """Puts result directories of one kind side by side.
 
 Evaluations of the same test set are compared with the first by the paired bootstrap of
-`speechvq.decoding.scoring`; other results (training runs, analyses) by their numbers alone.
+`speechvq.decoding.scoring`; training runs by their configurations, figures and curves
+(`speechvq.deploy.run_comparison`); other results by their numbers alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +18,42 @@ from speechvq.decoding.alignment import EditCounts, IntArray
 from speechvq.decoding.scoring import ErrorRate, compare_systems, compute_error_rate
 from speechvq.deploy.evaluation_files import METRICS_FILE, read_metrics, read_results
 from speechvq.deploy.evaluation_result import KIND, Result
+from speechvq.deploy.result_table import ResultTable
+from speechvq.deploy.run_comparison import compare_runs, is_run
 from speechvq.errors import DataError
-from speechvq.reporting.cells import Cell, Value, format_value, is_number
-from speechvq.reporting.page import Page
+from speechvq.reporting.cells import Cell, Value, is_number
 
 _RATES = (("WER", "words"), ("CER", "characters"), ("CER without spaces", "letters"))
 SUMMARY_FILE = "summary.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultTable:
-    """Results side by side.
-
-    Attributes:
-        title: What is compared.
-        columns: Heads.
-        rows: One row a rate and directory (evaluations) or a number (others).
-        notes: Sentences below the table.
-    """
-
-    title: str
-    columns: list[str]
-    rows: list[list[Cell | Value]]
-    notes: list[str]
-
-    def to_text(self) -> str:
-        """Returns the table for a terminal."""
-        shown = [self.columns, *[[_show(cell) for cell in row] for row in self.rows]]
-        widths = [max(len(row[i]) for row in shown) for i in range(len(self.columns))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in shown
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([self.title, "", *lines, "", *self.notes]).rstrip()
-
-    def to_page(self) -> Page:
-        """Returns the table as a page."""
-        page = Page(self.title)
-        page.add_table(self.columns, self.rows)
-        for note in self.notes:
-            page.add_paragraph(note, tone="note")
-        return page
 
 
 def compare_results(directories: Sequence[str | Path]) -> ResultTable:
     """Compares result directories of one kind.
 
     Args:
-        directories: At least two; the first is what the others are compared with.
+        directories: At least two; the first is what the others are compared with. Files, which a
+            shell's `*` brings along, are passed over.
 
     Raises:
         DataError: If a directory has no results, the kinds differ, or evaluations are of different
             test sets.
     """
+    directories = [directory for directory in directories if not Path(directory).is_file()]
     if len(directories) < 2:
         raise DataError(
             f"At least two result directories are needed to compare, but there are "
             f"{len(directories)}."
         )
     paths = [Path(directory) for directory in directories]
+    runs = [path for path in paths if is_run(path)]
+    if runs:
+        others = [str(path) for path in paths if path not in runs]
+        if others:
+            raise DataError(
+                f"Results must be of one kind to be compared, but {runs[0]} is a training run and "
+                f"{', '.join(others)} not."
+            )
+        return compare_runs(paths)
     found = [_read_numbers(path) for path in paths]
     kinds = [str(numbers.get("kind", "results")) for numbers in found]
     if len(set(kinds)) > 1:
@@ -208,9 +181,3 @@ def _interval(rate: ErrorRate) -> str:
     if rate.low is None or rate.high is None:
         return "–"
     return f"{100 * rate.low:.1f}\u00a0–\u00a0{100 * rate.high:.1f}"
-
-
-def _show(cell: Cell | Value) -> str:
-    if isinstance(cell, Cell):
-        return cell.text if cell.text is not None else format_value(cell.value)
-    return format_value(cell)

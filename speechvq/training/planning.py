@@ -16,7 +16,9 @@ from torch.nn import Module
 from speechvq.data.index import CorpusIndex
 from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
+from speechvq.models.directory import read_architecture
 from speechvq.training.config import FinetuneConfig, PretrainConfig, QuantizerInit, TrainConfig
+from speechvq.training.continuation import check_init
 from speechvq.training.engine import choose_precision, get_world_size
 from speechvq.training.finetuning import FinetuneJob
 from speechvq.training.pretraining import PretrainJob, load_pretrain_data
@@ -138,9 +140,19 @@ def print_pretrain_plan(config: PretrainConfig) -> None:
     """Print what a pretraining run would do and cost.
 
     Raises:
+        ConfigError: `init` does not fit `architecture`.
         DataError: There is nothing to learn from.
+        ModelError: `init` cannot be read.
     """
     data = load_pretrain_data(config)
+    notes = list(data.notes)
+    if config.init is not None:
+        check_init(read_architecture(config.init), config.architecture, config.init)
+        notes.append(
+            f"Updates are timed with new weights, which take as long as those of {config.init}; "
+            f"the validation before the first update, and {data.old.hours:.2f} h of `old_corpus` "
+            "at each, are not counted."
+        )
     # Where the codebooks start changes no time of an update; k-means would take its own.
     config = replace(
         config,
@@ -148,9 +160,7 @@ def print_pretrain_plan(config: PretrainConfig) -> None:
         quantizer_init=QuantizerInit.random,
     )
     job = PretrainJob(config, data, RunDirectory(config, "pretrain"))
-    _print_plan(
-        config, job, data.train, data.dev, notes=data.notes, alpha=config.batch.language_alpha
-    )
+    _print_plan(config, job, data.train, data.dev, notes=notes, alpha=config.batch.language_alpha)
 
 
 def print_finetune_plan(config: FinetuneConfig) -> None:
