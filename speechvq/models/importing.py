@@ -139,7 +139,8 @@ def _import_huggingface(source: Path, seed: int, options: ImportOptions) -> Impo
         if not path.is_file():
             raise ModelError(
                 f"{path} does not exist; a transformers directory must hold `config.json` and "
-                "`model.safetensors`. Save older ones with `safe_serialization=True`."
+                "`model.safetensors`. Save older or sharded ones anew with "
+                '`safe_serialization=True, max_shard_size="100GB"`.'
             )
     try:
         state = load_file(weights_path)
