@@ -62,9 +62,7 @@ def test_codebook_and_search_are_a_small_part_of_a_step_of_tiny() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     def take_step() -> None:
-        output = model(
-            waveform, lengths, masked_frames, num_masked, distractors, temperature=1.0
-        )
+        output = model(waveform, lengths, masked_frames, num_masked, distractors, temperature=1.0)
         loss = output.loss_sum + output.num_targets * (output.vq_loss + output.diversity_loss)
         optimizer.zero_grad()
         loss.backward()

@@ -98,9 +98,7 @@ def train_autoencoder(
 
 
 @torch.no_grad()
-def measure_autoencoder(
-    model: ToyAutoencoder, frames: Tensor, phones: Tensor
-) -> AutoencoderResult:
+def measure_autoencoder(model: ToyAutoencoder, frames: Tensor, phones: Tensor) -> AutoencoderResult:
     """Utilisation, perplexity and reconstruction of held-out frames (N, 40)."""
     model.eval()
     codes = model.encode(frames)
