@@ -155,7 +155,7 @@ def write(machine: str, results: dict[tuple[str, int], dict[str, float]]) -> Non
             "experiments ran on the same two cores meanwhile.",
             "Memory is the peak of the process less what it held before its first pass, gradients "
             "of the parameters included. gumbel alone has logits of all frames by all entries; the "
-            "others never hold more than 8.4 million distances (32 MiB) at a time.",
+            "others never have a table of more than 8.4 million distances (32 MiB) at a time.",
             "random learns nothing: its figures are those of a forward pass.",
         ],
         "headline": [
