@@ -137,6 +137,8 @@ def compare_runs(paths: Sequence[Path]) -> RunTable:
     notes = ["Loss, accuracy, equal share, perplexity and codes are those of the last interval."]
     if num_partial:
         notes.append(f"{num_partial} keys that not all configurations have are left out.")
+    if len({run.config.get(OBJECTIVE, "contrastive") for run in runs}) > 1:
+        notes.append(f"Losses and accuracies of different `{OBJECTIVE}` cannot be compared.")
     rows = [[column[number] for column in columns.values()] for number in range(len(runs))]
     differences = None
     if keys and not told:
