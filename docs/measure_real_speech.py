@@ -260,15 +260,13 @@ def describe_line(name: str, line: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def write_json(name: str, machine: str, content: dict[str, Any]) -> None:
+def write_json(name: str, machine: str, content: dict[str, Any], command: str = COMMAND) -> None:
     """Write one measurement for `docs/make_results.py`."""
     entry = {
         "title": content.pop("title"),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "machine": machine,
-        "commands": [
-            "python docs/measure_real_speech.py --corpus corpus --runs runs --machine '…'"
-        ],
+        "commands": [command],
         **content,
     }
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"

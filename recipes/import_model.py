@@ -57,7 +57,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def _parse_strides(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between, such as 5,2,2, but is {text!r}"
+        ) from None
 
 
 def run(options: argparse.Namespace) -> None:
@@ -91,7 +96,7 @@ def describe(imported: ImportedModel, output: str) -> list[str]:
         imported: What `import_model` returned.
         output: Where the model is.
     """
-    from speechvq.models.overrides import list_overrides
+    from speechvq.models.config import FeatureNorm
 
     size = sum(parameter.numel() for parameter in imported.model.parameters())
     lines = [f"{imported.origin}, {size:,} parameters → {output}"]
@@ -108,11 +113,14 @@ def describe(imported: ImportedModel, output: str) -> list[str]:
             f"Not in the checkpoint, and assumed: {', '.join(told)}. Dropout, masks, temperatures "
             f"and weights of losses are those of preset={imported.assumed['preset']}."
         )
-    words = " ".join(list_overrides(imported.model.config))
+    is_large = imported.model.config.waveform.norm is FeatureNorm.layer
     return [
         *lines,
-        "The optimiser's state and the Gumbel temperature start anew. Continue pretraining with:",
-        f"  speechvq pretrain corpus=DIR output=DIR init={output} {words}",
+        "Go on with the command below. Architecture, dropout, masks, temperatures and weights of "
+        "losses follow the model; the preset gives learning rate, batches and steps; optimiser and "
+        "Gumbel temperature start anew.",
+        f"  speechvq pretrain corpus=DIR output=DIR init={output} "
+        f"preset={'large' if is_large else 'base'}",
     ]
 
 

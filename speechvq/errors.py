@@ -3,7 +3,8 @@
 Every exception that speechvq raises on purpose derives from `SpeechvqError`. Entry points print its
 message, without a traceback, and leave with its `exit_code`: 2 for a bad configuration or input
 (nothing was written), 3 for training that diverged or collapsed, 4 for a full disk, 130/143 for a
-run interrupted by a signal. Anything else that escapes is a defect of ours and keeps its traceback.
+run interrupted by a signal, 1 for one that lost a process of its own. Anything else that escapes is
+a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from speechvq.models.config_json import config_from_json, config_to_json
 from speechvq.models.directory import save_model
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.interop_fairseq import (
+    apply_training_settings,
     config_from_fairseq,
     find_settings,
     state_from_fairseq,
@@ -138,7 +139,8 @@ def _import_huggingface(source: Path, seed: int, options: ImportOptions) -> Impo
         if not path.is_file():
             raise ModelError(
                 f"{path} does not exist; a transformers directory must hold `config.json` and "
-                "`model.safetensors`. Save older ones with `safe_serialization=True`."
+                "`model.safetensors`. Save older or sharded ones anew with "
+                '`safe_serialization=True, max_shard_size="100GB"`.'
             )
     try:
         state = load_file(weights_path)
@@ -246,19 +248,26 @@ def _import_fairseq(
     checkpoint: Mapping[str, Any], seed: int, options: ImportOptions
 ) -> ImportedModel:
     plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
-    settings = find_settings({**plain, "model": checkpoint.get("model")})
-    weights = checkpoint["model"]
+    weights = checkpoint.get("model")
+    settings = find_settings(plain if weights is None else {**plain, "model": weights})
     if not isinstance(weights, Mapping) or not all(
         isinstance(tensor, Tensor) for tensor in weights.values()
     ):
         raise ModelError("its `model` must hold tensors only.")
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
     config = _read_config(config_from_fairseq(settings, len(layers)), "its settings")
+    config = apply_training_settings(config, settings, _find_criterion(plain))
     state = state_from_fairseq({name: tensor.float() for name, tensor in weights.items()})
     # fairseq's task normalises the waveform for models with layer norm in the front end.
     normalizes = _find_normalize(plain, default=settings.get("extractor_mode") == "layer_norm")
     config = _apply_options(config, options, normalizes=normalizes)
     return _build(config, state, "fairseq wav2vec 2.0", seed)
+
+
+def _find_criterion(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = checkpoint.get("cfg")
+    found = config.get("criterion") if isinstance(config, Mapping) else checkpoint.get("args")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _find_normalize(checkpoint: Mapping[str, Any], *, default: bool) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from speechvq.errors import ModelError
+from speechvq.models.config import GumbelConfig, PretrainModelConfig
 from speechvq.models.interop_names import NameTable
 
 PRETRAINING_TASKS = frozenset({"audio_pretraining", "temp_sampled_audio_pretraining"})
@@ -152,6 +154,63 @@ def config_from_fairseq(settings: Mapping[str, Any], num_layers: int) -> dict[st
         "contrastive_logits_temperature": float(get("logit_temp", 0.1)),
         "diversity_loss_weight": 0.1,
     }
+
+
+def apply_training_settings(
+    config: PretrainModelConfig, settings: Mapping[str, Any], criterion: Mapping[str, Any]
+) -> PretrainModelConfig:
+    """Adds what fairseq knows of training and transformers does not.
+
+    Args:
+        config: The model's configuration.
+        settings: What `find_settings` returned.
+        criterion: Settings of the loss, empty where the checkpoint has none.
+
+    Returns:
+        The configuration with fairseq's masks, temperatures, weights of losses and gradient scale;
+        what is missing keeps its value.
+
+    Raises:
+        ModelError: A setting cannot be understood.
+    """
+    changes: dict[str, Any] = {}
+    for ours, theirs, kind in (
+        ("mask_prob", "mask_prob", float),
+        ("mask_length", "mask_length", int),
+        ("feature_grad_scale", "feature_grad_mult", float),
+    ):
+        if settings.get(theirs) is not None:
+            changes[ours] = kind(_read_numbers(settings, theirs, 1)[0])
+    if settings.get("latent_temp") is not None:
+        start, end, decay = _read_numbers(settings, "latent_temp", 3)
+        changes["quantizer"] = GumbelConfig(
+            num_codebooks=config.quantizer.num_codebooks,
+            codebook_size=config.quantizer.codebook_size,
+            code_dim=config.quantizer.code_dim,
+            temperature_start=start,
+            temperature_end=end,
+            temperature_decay=decay,
+        )
+    if criterion.get("loss_weights"):
+        weights = _read_numbers(criterion, "loss_weights", None)
+        names = ("diversity_weight", "feature_penalty_weight")
+        changes.update(zip(names, weights, strict=False))
+    return replace(config, **changes)
+
+
+def _read_numbers(settings: Mapping[str, Any], name: str, count: int | None) -> list[float]:
+    """Numbers, or the text of numbers that old checkpoints have."""
+    value = settings[name]
+    try:
+        if isinstance(value, str):
+            value = ast.literal_eval(value)
+        items = value if isinstance(value, (list, tuple)) else [value]
+        numbers = [float(item) for item in items]
+    except (ValueError, TypeError, SyntaxError, RecursionError) as error:
+        raise ModelError(f"`{name}` cannot be understood: {settings[name]!r}.") from error
+    if count is not None and len(numbers) != count:
+        raise ModelError(f"`{name}` must have {count} numbers, but is {settings[name]!r}.")
+    return numbers
 
 
 _DEFAULT_CONV = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"

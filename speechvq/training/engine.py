@@ -1,4 +1,4 @@
-"""The bridge to fairseq2: our configuration becomes its sections, our job runs on its trainer.
+"""The bridge to fairseq2: our job runs on its trainer.
 
 fairseq2 supplies process groups, DDP and FSDP2, mixed precision, the step loop, checkpoints and
 metric recorders. What it lacks is put in here: a finite guard, an end on SIGTERM, metrics in one
@@ -13,7 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
@@ -28,32 +28,6 @@ from fairseq2.metrics.recorders import MetricRecorder
 from fairseq2.nn.data_parallel import get_data_parallel_facade
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from fairseq2.recipe.base import Recipe, RecipeContext
-from fairseq2.recipe.config import (
-    ADAMW_OPTIMIZER,
-    COSINE_ANNEALING_LR,
-    POLYNOMIAL_DECAY_LR,
-    TRI_STAGE_LR,
-    ActivationCheckpointingConfig,
-    AdamWConfig,
-    AdamWGroupConfig,
-    CommonSection,
-    CompileOptions,
-    CosineAnnealingLRConfig,
-    GangSection,
-    GradAccumulationConfig,
-    LRSchedulerSection,
-    MetricRecordersConfig,
-    MixedPrecisionConfig,
-    ModelSection,
-    OptimizerSection,
-    PolynomialDecayLRConfig,
-    RegimeSection,
-    TensorBoardConfig,
-    TorchConfig,
-    TrainerSection,
-    TriStageLRConfig,
-    WandbConfig,
-)
 from fairseq2.recipe.run import run
 from fairseq2.runtime.dependency import DependencyContainer
 from fairseq2.task import Task
@@ -64,45 +38,17 @@ from typing_extensions import override
 
 from speechvq.errors import InterruptedRunError, LostRankError
 from speechvq.training.checkpoint_writer import CheckpointWriter, Committing
-from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
+from speechvq.training.config import Precision, TrainConfig
 from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.rank_watch import RankWatch, describe_loss
 from speechvq.training.run_ends import RunEnds
+from speechvq.training.sections import FAMILY, EngineConfig, FamilyConfig, create_engine_config
 from speechvq.training.wrapping import (
     apply_checkpointing,
     apply_fsdp,
     compile_layers,
     unshard_model,
 )
-
-FAMILY = "speechvq"
-"""Name of our model family inside fairseq2."""
-
-NO_DECAY = r"(.*bias$)|(.*norm.*)|(.*mask_embedding.*)|(.*weight_g$)|(.*original0$)"
-"""Parameters without weight decay.
-
-Biases, norms, the mask embedding, and gains of weight-normed convolutions.
-"""
-
-
-@dataclass
-class FamilyConfig:
-    """What fairseq2 knows of our model; the model itself is built by the job."""
-
-    description: str = "see ../config.json"
-
-
-@dataclass(kw_only=True)
-class EngineConfig:
-    """fairseq2's sections of a training recipe."""
-
-    model: ModelSection
-    gang: GangSection = field(default_factory=GangSection)
-    trainer: TrainerSection
-    optimizer: OptimizerSection
-    lr_scheduler: LRSchedulerSection
-    regime: RegimeSection
-    common: CommonSection
 
 
 @dataclass(frozen=True)
@@ -179,93 +125,6 @@ def choose_precision(precision: Precision) -> Precision:
     if torch.cuda.is_available() or torch.cpu._is_amx_tile_supported():
         return Precision.bf16
     return Precision.fp32
-
-
-def create_engine_config(config: TrainConfig) -> EngineConfig:
-    """Map our configuration to fairseq2's sections."""
-    is_fp32 = config.precision is Precision.fp32
-    return EngineConfig(
-        model=ModelSection(
-            family=FAMILY,
-            compile=config.compile,
-            compile_options=CompileOptions(dynamic=True),  # batches differ in length
-        ),
-        trainer=TrainerSection(
-            activation_checkpointing=ActivationCheckpointingConfig(
-                mode="layerwise" if config.activation_checkpointing else "off"
-            ),
-            data_parallelism=config.parallelism.value,
-            mixed_precision=MixedPrecisionConfig(
-                mode="off" if is_fp32 else "auto",
-                dtype=torch.float32 if is_fp32 else torch.bfloat16,
-            ),
-            grad_accumulation=GradAccumulationConfig(num_batches=config.batch.num_accumulate),
-            max_grad_norm=config.optimizer.max_grad_norm,
-        ),
-        optimizer=OptimizerSection(
-            name=ADAMW_OPTIMIZER, config=_create_adamw_config(config.optimizer)
-        ),
-        lr_scheduler=_create_schedule(config.optimizer, config.steps),
-        regime=RegimeSection(
-            num_steps=config.steps,
-            validate_every_n_steps=config.validate_every,
-            checkpoint_every_n_steps=config.checkpoint_every,
-            keep_last_n_checkpoints=config.keep_checkpoints,
-            publish_metrics_every_n_steps=config.log_every,
-        ),
-        common=CommonSection(
-            seed=config.seed,
-            no_sweep_dir=True,
-            torch=TorchConfig(num_threads=config.num_threads),
-            metric_recorders=MetricRecordersConfig(
-                tensorboard=TensorBoardConfig(enabled=config.tensorboard),
-                wandb=WandbConfig(
-                    enabled=config.wandb_project is not None, project=config.wandb_project
-                ),
-            ),
-        ),
-    )
-
-
-def _create_adamw_config(optimizer: OptimizerConfig) -> AdamWConfig:
-    return AdamWConfig(
-        lr=optimizer.lr,
-        betas=(optimizer.beta1, optimizer.beta2),
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        groups=[AdamWGroupConfig(params=NO_DECAY, weight_decay=0.0)],
-    )
-
-
-def _create_schedule(optimizer: OptimizerConfig, steps: int) -> LRSchedulerSection:
-    num_warmup = max(1, round(optimizer.warmup_share * steps)) if optimizer.warmup_share else 0
-    num_warmup = min(num_warmup, steps - 1)  # fairseq2 wants a step left for the decay
-    scale = optimizer.final_lr_scale
-    match optimizer.schedule:
-        case Schedule.linear:
-            return LRSchedulerSection(
-                name=POLYNOMIAL_DECAY_LR,
-                config=PolynomialDecayLRConfig(
-                    num_warmup_steps=num_warmup, final_lr=scale * optimizer.lr
-                ),
-            )
-        case Schedule.cosine:
-            return LRSchedulerSection(
-                name=COSINE_ANNEALING_LR,
-                config=CosineAnnealingLRConfig(
-                    num_warmup_steps=num_warmup,
-                    final_lr=scale * optimizer.lr,
-                    final_lr_scale=None,
-                ),
-            )
-        case Schedule.tri_stage:
-            shares = (optimizer.warmup_share, optimizer.hold_share)
-            return LRSchedulerSection(
-                name=TRI_STAGE_LR,
-                config=TriStageLRConfig(
-                    stage_ratio=(*shares, 1 - sum(shares)), final_lr_scale=scale
-                ),
-            )
 
 
 class EngineRecipe(Recipe):

@@ -102,6 +102,9 @@ class RankWatch:
         prefix = f"speechvq/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         try:
             store = self.connect()
+        except (RuntimeError, KeyError, ValueError):
+            return  # a launcher without a store: the engine's timeout has to do
+        try:
             while not self._stop.is_set():
                 store.add(f"{prefix}/{self.rank}/count", 1)
                 for rank, peer in self._peers.items():
@@ -123,7 +126,7 @@ class RankWatch:
         """Leave when a rank is gone, or the store with the machine that held it."""
         num_looks, num_idle = -1, 0
         while not self._stop.wait(self.tick_seconds):
-            num_idle = num_idle + 1 if num_looks == self._num_looks else 0
+            num_idle = num_idle + 1 if 0 < num_looks == self._num_looks else 0
             num_looks = self._num_looks
             gone = [
                 rank

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from speechvq.models.build import create_quantizer
 from speechvq.models.config import GumbelConfig, QuantizerConfig, SimVQConfig, VQConfig
-from speechvq.nn.contrastive import compute_contrastive_loss, compute_equal_codes
+from speechvq.nn.contrastive import compute_contrastive_loss
 from speechvq.nn.distance_quantizer import DistanceQuantizer
+from speechvq.nn.quantizer import Quantizer, QuantizerOutput
 from speechvq.nn.simvq import SimVQuantizer
 
 SIZE, DIM = 1024, 64
@@ -93,43 +94,52 @@ def test_map_takes_the_step_computed_by_hand() -> None:
     assert quantizer.shift[0].tolist() == [[0.5, 1.0]]
 
 
-def create_masked_batch(config: QuantizerConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Vectors that stand for frames before and after quantisation, codes, and distractors."""
+SMALL = {"num_codebooks": 2, "codebook_size": 6, "code_dim": DIM}
+NUM_MASKED = 200
+
+
+def create_duplicates(config: QuantizerConfig) -> tuple[Quantizer, Tensor, QuantizerOutput, Tensor]:
+    """A quantiser, features, targets, and distractors of which many have their target's codes."""
     torch.manual_seed(0)
     quantizer = create_quantizer(config, DIM).train()
-    features = torch.randn(4, 200, DIM)
-    output = quantizer(
-        features, temperature=1.0, valid=torch.ones(features.shape[:2], dtype=torch.bool)
-    )
-    if isinstance(quantizer, DistanceQuantizer):
-        projected = quantizer.project(features).flatten(-2)
-        naive = projected + (output.vectors - projected).detach()
-    else:
-        probs = quantizer.compute_logits(features).softmax(-1)  # type: ignore[operator]
-        one_hot = torch.nn.functional.one_hot(output.codes, quantizer.codebook_size)
-        mixed = one_hot - probs.detach() + probs  # (B, M, G, V)
-        naive = torch.einsum("bmgv,gvd->bmgd", mixed, quantizer.codebook).flatten(-2)
-    distractors = torch.randint(200, (4, 200, 40))
-    return naive.detach(), output.vectors.detach(), output.codes, distractors
+    features = torch.randn(4, NUM_MASKED, DIM)
+    valid = torch.ones(4, NUM_MASKED, dtype=torch.bool)
+    output = quantizer(features, temperature=1.0, valid=valid)
+    return quantizer, features, output, torch.randint(NUM_MASKED, (4, NUM_MASKED, 40))
 
 
-SMALL = {"num_codebooks": 2, "codebook_size": 6, "code_dim": DIM}
+def find_duplicates(values: Tensor, distractors: Tensor) -> Tensor:
+    """Where all channels of a distractor equal its target's: (B, M, C), (B, M, K) → (B, M, K)."""
+    rows = torch.arange(len(values))[:, None, None]
+    return (values[:, :, None] == values[rows, distractors]).all(-1)
 
 
 @pytest.mark.parametrize("config", [SimVQConfig(**SMALL), VQConfig(**SMALL), GumbelConfig(**SMALL)])
-def test_no_duplicate_is_missed_and_comparing_floats_would_miss_some(
+def test_no_duplicate_is_missed(config: QuantizerConfig) -> None:
+    _, _, output, distractors = create_duplicates(config)
+    duplicates = find_duplicates(output.codes, distractors)
+    assert duplicates.sum() > 500
+    task = compute_contrastive_loss(
+        torch.randn_like(output.vectors),
+        output.vectors,
+        output.codes,
+        distractors,
+        torch.full((4,), NUM_MASKED),
+        0.1,
+    )
+    assert torch.equal(task.logits[..., 1:].isinf(), duplicates)
+    assert torch.equal(find_duplicates(output.vectors, distractors), duplicates)
+
+
+@pytest.mark.parametrize("config", [SimVQConfig(**SMALL), VQConfig(**SMALL)])
+def test_comparing_floats_after_the_usual_straight_through_misses_many(
     config: QuantizerConfig,
 ) -> None:
-    naive, vectors, codes, distractors = create_masked_batch(config)
-    wanted = (codes[:, :, None] == codes[:, None]).all(-1).gather(2, distractors)
-    assert wanted.sum() > 100
-    output = compute_contrastive_loss(
-        torch.randn_like(vectors), vectors, codes, distractors, torch.full((4,), 200), 0.1
-    )
-    missed = wanted & output.logits[..., 1:].isfinite()
-    assert missed.sum() == 0
-    assert (~wanted & output.logits[..., 1:].isinf()).sum() == 0
-    assert torch.equal(wanted, compute_equal_codes(codes).gather(2, distractors))
-    rows = torch.arange(4)[:, None, None]
-    alike = (naive[:, :, None] == naive[rows, distractors]).all(-1)
-    assert (wanted & ~alike).sum() / wanted.sum() > 0.3
+    quantizer, features, output, distractors = create_duplicates(config)
+    assert isinstance(quantizer, DistanceQuantizer)
+    projected = quantizer.project(features).flatten(-2)
+    usual = projected + (output.vectors - projected).detach()
+    assert torch.allclose(usual, output.vectors, atol=1e-5)
+    duplicates = find_duplicates(output.codes, distractors)
+    missed = duplicates & ~find_duplicates(usual, distractors)
+    assert missed.sum() / duplicates.sum() > 0.3

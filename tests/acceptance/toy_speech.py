@@ -41,10 +41,7 @@ class ToySpeech:
     def draw_sequences(
         self, num_sequences: int, num_frames: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Utterances of one speaker each, phones lasting 3 to 9 frames: (B, T, 40) and (B, T).
-
-        A phone tells which one of four follows, so that context helps.
-        """
+        """Utterances of one speaker each, phones lasting 3 to 9 frames: (B, T, 40) and (B, T)."""
         phones = torch.stack(
             [self._draw_phones(num_frames, generator) for _ in range(num_sequences)]
         )
@@ -56,13 +53,8 @@ class ToySpeech:
         durations = torch.randint(
             SMALLEST_DURATION, LARGEST_DURATION + 1, (size,), generator=generator
         )
-        steps = torch.randint(4, (size,), generator=generator)
-        phone = int(torch.randint(NUM_PHONES, (), generator=generator))
-        phones = []
-        for step in steps.tolist():
-            phones.append(phone)
-            phone = (3 * phone + 11 * step + 1) % NUM_PHONES
-        return torch.tensor(phones).repeat_interleave(durations)[:num_frames]
+        phones = torch.randint(NUM_PHONES, (size,), generator=generator)
+        return phones.repeat_interleave(durations)[:num_frames]
 
     def _speak(self, phones: Tensor, speakers: Tensor, generator: torch.Generator) -> Tensor:
         varied = torch.randn(*phones.shape, NUM_CEPSTRA, generator=generator) @ self.curves

@@ -17,11 +17,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from recipes import import_model as import_recipe
+from speechvq.config.application import load_config
 from speechvq.errors import ModelError
 from speechvq.models import foreign_pickle
+from speechvq.models.config import GumbelConfig
 from speechvq.models.directory import load_pretrain_model
 from speechvq.models.foreign_pickle import Foreign, read_checkpoint, to_plain
 from speechvq.models.importing import import_model
+from speechvq.models.interop_shapes import ImportOptions
+from speechvq.training.config import PretrainConfig
+from tests.support.parity import Comparison
 
 transformers = pytest.importorskip("transformers")
 omegaconf = pytest.importorskip("omegaconf")
@@ -48,7 +54,12 @@ def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
     return kind(config).eval()
 
 
-def compare(theirs: Any, directory: Path) -> None:
+@pytest.fixture
+def compare(record_property: Any) -> Comparison:
+    return Comparison(record_property)
+
+
+def compare_models(theirs: Any, directory: Path, compare: Comparison) -> None:
     """The same context of the same waveform, and the same codes if there are any."""
     ours = load_pretrain_model(directory)
     torch.manual_seed(1)
@@ -62,41 +73,45 @@ def compare(theirs: Any, directory: Path) -> None:
             given = given / torch.sqrt(waveform.var(1, correction=0, keepdim=True) + 1e-7)
         expected = base(given)
         encoded = ours.encoder(waveform, lengths)
-        assert torch.allclose(encoded.context, expected.last_hidden_state, atol=1e-5)
+        compare("context", encoded.context, expected.last_hidden_state)
         if hasattr(theirs, "quantizer"):
             logits = theirs.quantizer.weight_proj(expected.extract_features)
             codes = logits.unflatten(-1, (2, 20)).argmax(-1)
             assert torch.equal(ours.quantizer.encode(encoded.features), codes)
             projected = theirs.project_hid(expected.last_hidden_state)
-            assert torch.allclose(
-                ours.task.context_projection(encoded.context), projected, atol=1e-5
-            )
+            compare("projected", ours.task.context_projection(encoded.context), projected)
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_transformers_directory_computes_the_same(tmp_path: Path, norm: str) -> None:
+def test_transformers_directory_computes_the_same(
+    tmp_path: Path, compare: Comparison, norm: str
+) -> None:
     theirs = create_theirs(norm)
     theirs.save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours")
     assert imported.fresh == ()
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_normalization_of_the_processor_moves_into_the_model(tmp_path: Path) -> None:
+def test_normalization_of_the_processor_moves_into_the_model(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs()
     theirs.save_pretrained(tmp_path / "theirs")
     transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours")
     assert imported.model.config.waveform.normalize
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_encoder_alone_gets_a_new_quantiser_and_says_so(tmp_path: Path) -> None:
+def test_encoder_alone_gets_a_new_quantiser_and_says_so(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs(bare=True)
     theirs.save_pretrained(tmp_path / "theirs")
     imported = import_model(tmp_path / "theirs", tmp_path / "ours", seed=5)
     assert imported.fresh == ("quantizer", "task")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
     again = import_model(tmp_path / "theirs", tmp_path / "again", seed=5)
     for name, tensor in imported.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
@@ -154,7 +169,9 @@ def create_settings(norm: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", ["audio_pretraining", "temp_sampled_audio_pretraining"])
 @pytest.mark.parametrize("norm", ["group", "layer"])
-def test_fairseq_checkpoint_computes_the_same(tmp_path: Path, norm: str, task: str) -> None:
+def test_fairseq_checkpoint_computes_the_same(
+    tmp_path: Path, compare: Comparison, norm: str, task: str
+) -> None:
     theirs = create_theirs(norm)
     config = {"model": create_settings(norm), "task": {"_name": task, "normalize": False}}
     checkpoint = {
@@ -168,10 +185,12 @@ def test_fairseq_checkpoint_computes_the_same(tmp_path: Path, norm: str, task: s
     torch.save(checkpoint, tmp_path / "checkpoint_best.pt")
     imported = import_model(tmp_path / "checkpoint_best.pt", tmp_path / "ours")
     assert imported.fresh == ()
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_old_checkpoint_with_arguments_computes_the_same(tmp_path: Path) -> None:
+def test_old_checkpoint_with_arguments_computes_the_same(
+    tmp_path: Path, compare: Comparison
+) -> None:
     theirs = create_theirs("group")
     settings = create_settings("group") | {"task": "audio_pretraining", "normalize": False}
     checkpoint = {
@@ -180,16 +199,74 @@ def test_old_checkpoint_with_arguments_computes_the_same(tmp_path: Path) -> None
     }
     torch.save(checkpoint, tmp_path / "old.pt")
     import_model(tmp_path / "old.pt", tmp_path / "ours")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
 
 
-def test_half_precision_weights_are_read(tmp_path: Path) -> None:
+def test_half_precision_weights_are_read(tmp_path: Path, compare: Comparison) -> None:
     theirs = create_theirs("group").half().float()
     weights = {k: v.half() for k, v in to_fairseq(theirs.state_dict(), "group").items()}
     settings = argparse.Namespace(**create_settings("group"))
     torch.save({"args": settings, "model": weights}, tmp_path / "half.pt")
     import_model(tmp_path / "half.pt", tmp_path / "ours")
-    compare(theirs, tmp_path / "ours")
+    compare_models(theirs, tmp_path / "ours", compare)
+
+
+@pytest.mark.parametrize("way", ["numbers", "text", "absent"])
+def test_settings_of_training_come_along(tmp_path: Path, way: str) -> None:
+    training = {
+        "numbers": {"mask_prob": 0.5, "latent_temp": [2.0, 0.1, 0.999], "feature_grad_mult": 1.0},
+        "text": {"mask_length": 7, "latent_temp": "(1.5, 0.1, 0.99)"},
+        "absent": {"latent_temp": None},
+    }[way]
+    losses = {"loss_weights": "[0.2, 0]" if way == "text" else [0.2, 0.0]}
+    config = {
+        "model": create_settings("group") | training,
+        "task": "audio_pretraining",
+        "criterion": {} if way == "absent" else losses,
+    }
+    weights = to_fairseq(create_theirs("group").state_dict(), "group")
+    torch.save({"cfg": config, "model": weights}, tmp_path / "checkpoint.pt")
+    found = import_model(tmp_path / "checkpoint.pt", tmp_path / "ours").model.config
+    quantizer = found.quantizer
+    assert isinstance(quantizer, GumbelConfig)
+    temperatures = (
+        quantizer.temperature_start,
+        quantizer.temperature_end,
+        quantizer.temperature_decay,
+    )
+    masks = (found.mask_prob, found.mask_length, found.feature_grad_scale)
+    losses = (found.diversity_weight, found.feature_penalty_weight)
+    expected = {
+        "numbers": ((2.0, 0.1, 0.999), (0.5, 10, 1.0), (0.2, 0.0)),
+        "text": ((1.5, 0.1, 0.99), (0.65, 7, 0.1), (0.2, 0.0)),
+        "absent": ((2.0, 0.5, 0.999995), (0.65, 10, 0.1), (0.1, 10.0)),
+    }
+    assert (temperatures, masks, losses) == expected[way]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("latent_temp", "(2, 'x')"), ("latent_temp", [2.0]), ("mask_prob", "a b")]
+)
+def test_settings_of_training_that_are_no_numbers_are_refused(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    settings = argparse.Namespace(**(create_settings("group") | {name: value}))
+    torch.save({"args": settings, "model": {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match=f"`{name}` (cannot be understood|must have)"):
+        import_model(tmp_path / "checkpoint.pt", tmp_path / "ours")
+
+
+@pytest.mark.parametrize("preset", ["base", "large"])
+def test_pretraining_takes_the_architecture_over(tmp_path: Path, preset: str) -> None:
+    norm = "layer" if preset == "large" else "group"
+    create_theirs(norm).save_pretrained(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    command = import_recipe.describe(imported, str(tmp_path / "ours"))[-1]
+    assert command.endswith(f"init={tmp_path / 'ours'} preset={preset}")
+    verb, *words = command.replace("DIR", str(tmp_path)).split()[1:]
+    assert verb == "pretrain"
+    config = load_config(PretrainConfig, "pretrain", words)
+    assert config.architecture == imported.model.config
 
 
 class Bomb:
@@ -208,6 +285,104 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="must have `model` and `cfg` or `args`"):
         import_model(tmp_path / "bomb.pt", tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def create_bare_states() -> dict[str, dict[str, Tensor]]:
+    """Just enough of a state dict to be taken for another project's."""
+    return {
+        "fairseq2": {"encoder_frontend.post_extract_layer_norm.weight": torch.zeros(2)},
+        "torchaudio": {"encoder.feature_projection.layer_norm.weight": torch.zeros(2)},
+    }
+
+
+@pytest.mark.parametrize("project", ["fairseq2", "torchaudio"])
+def test_nothing_in_their_pickles_is_run_either(tmp_path: Path, project: str) -> None:
+    state = create_bare_states()[project]
+    bombs = {
+        "beside": {"model": state, "bomb": Bomb(tmp_path / "ran")},
+        "inside": {"model": state | {"encoder.bomb": Bomb(tmp_path / "ran")}},
+        "alone": Bomb(tmp_path / "ran"),
+    }
+    messages = {
+        "beside": "must have one of|lacks the weight",
+        "inside": "must be tensors only",
+        "alone": "must hold a dictionary",
+    }
+    for name, checkpoint in bombs.items():
+        torch.save(checkpoint, tmp_path / f"{name}.pt")
+        with pytest.raises(ModelError, match=messages[name]):
+            import_model(tmp_path / f"{name}.pt", tmp_path / "ours")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("project", ["fairseq2", "torchaudio"])
+def test_their_files_cut_off_are_errors(tmp_path: Path, project: str) -> None:
+    torch.save({"model": create_bare_states()[project]}, tmp_path / "whole.pt")
+    content = (tmp_path / "whole.pt").read_bytes()
+    for size in (0, 1, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.pt").write_bytes(content[:size])
+        with pytest.raises(ModelError, match="zip format"):
+            import_model(tmp_path / "cut.pt", tmp_path / "ours")
+
+
+def test_archives_of_another_kind_are_errors(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as archive:
+        archive.writestr("readme.txt", "no model")
+    with pytest.raises(ModelError, match=r"must hold one `data\.pkl`, but holds 0"):
+        import_model(tmp_path / "text.zip", tmp_path / "ours")
+    torch.save(
+        {"weight": torch.zeros(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False
+    )
+    with pytest.raises(ModelError, match="zip format"):
+        import_model(tmp_path / "old.pt", tmp_path / "ours")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(ModelError, match="must hold a dictionary"):
+        import_model(tmp_path / "script.pt", tmp_path / "ours")
+    names = {f"weight{number}": torch.zeros(1) for number in range(9)}
+    torch.save(names, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="weight0, weight1, weight2, weight3, weight4, …"):
+        import_model(tmp_path / "other.pt", tmp_path / "ours")
+
+
+def test_finetuned_directory_of_transformers_is_refused(tmp_path: Path) -> None:
+    config = create_theirs().config
+    transformers.Wav2Vec2ForCTC(config).save_pretrained(tmp_path / "theirs")
+    with pytest.raises(ModelError, match=r"but holds a finetuned one \(it has lm_head\)"):
+        import_model(tmp_path / "theirs", tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_act": "relu"}, "hidden_act must be 'gelu'"),
+        ({"model_type": "hubert"}, "model_type must be 'wav2vec2'"),
+        ({"feat_extract_norm": "batch"}, "cannot be understood"),
+        ({"conv_dim": 16}, "cannot be understood"),
+        ({"hidden_size": "32"}, "must be a int"),
+        ({"num_attention_heads": 5}, "settings cannot work"),
+        ({"num_hidden_layers": 3}, "do not fit the settings"),
+    ],
+)
+def test_settings_of_transformers_that_cannot_be_are_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    create_theirs().save_pretrained(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ModelError, match=message):
+        import_model(tmp_path / "theirs", tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_options_do_not_overrule_settings_of_the_file(tmp_path: Path) -> None:
+    create_theirs().save_pretrained(tmp_path / "theirs")
+    options = ImportOptions(num_heads=2, norm_first=True)
+    with pytest.raises(ModelError, match="`--heads`, `--norm-order` must be left out"):
+        import_model(tmp_path / "theirs", tmp_path / "ours", options=options)
+    options = ImportOptions(normalize=True)
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours", options=options)
+    assert imported.model.config.waveform.normalize
 
 
 def write_archive(path: Path, program: bytes, **storages: bytes) -> Path:

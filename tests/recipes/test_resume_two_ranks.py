@@ -75,11 +75,11 @@ def test_two_ranks_learn_as_one_with_the_same_batches(
 
 
 def test_killed_fsdp_goes_on_bit_for_bit(forks: ForkServer, tones: Path, tmp_path: Path) -> None:
-    fsdp = ("parallelism=fsdp", "architecture.encoder.layer_drop_prob=0")
+    fsdp = ("parallelism=fsdp", "architecture.encoder.layer_drop_prob=0", "steps=20")
     finish(forks, create_arguments(tones, tmp_path / "whole", *fsdp), ranks=2)
     arguments = create_arguments(tones, tmp_path / "run", *fsdp)
     assert kill_in_saving(forks, arguments, 8, "rename", ranks=2)
-    assert kill_in_training(forks, arguments, 31, 0.0, ranks=2)
+    assert kill_in_training(forks, arguments, 14, 0.0, ranks=2)
     finish(forks, arguments, ranks=2)
     assert read_outcome(tmp_path / "run") == read_outcome(tmp_path / "whole")
 
@@ -134,6 +134,7 @@ def test_rank_that_is_lost_ends_the_others(
     assert "This run has lost" in run.processes[0].log.read_text()
 
 
+@pytest.mark.long
 def test_torchrun_ends_when_a_rank_is_killed(tones: Path, tmp_path: Path) -> None:
     arguments = [f"corpus={tones}", f"output={tmp_path / 'run'}", *TINY_MODEL, *SHORT]
     process = start_recipe("pretrain", [*arguments, "steps=100000"], ranks=2)
@@ -147,11 +148,3 @@ def test_torchrun_ends_when_a_rank_is_killed(tones: Path, tmp_path: Path) -> Non
     rest = process.stdout.read()
     assert process.wait(timeout=60) == 1, rest
     assert time.monotonic() - start < 60
-
-
-def test_other_number_of_ranks_is_refused(forks: ForkServer, tones: Path, tmp_path: Path) -> None:
-    arguments = [f"corpus={tones}", f"output={tmp_path / 'run'}", *TINY_MODEL, *SHORT]
-    finish(forks, arguments, ranks=2)
-    run = forks.run("pretrain", arguments)
-    assert run.codes == [2]
-    assert "`num_ranks` is 1, but the run in" in run.output

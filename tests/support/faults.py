@@ -14,6 +14,33 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+FULL_DISKS: dict[str, dict[str, Any]] = {
+    "file size in a checkpoint": {"file_size": {"num_bytes": 100_000}},
+    "no space in a checkpoint": {"full_disk": {"ending": "step_8.tmp/trainer/rank_00.pt"}},
+    "file size in the metrics": {
+        "file_size_in": {
+            "target": "speechvq.training.metrics:MetricsFile.write", "num_bytes": 1000, "call": 6,
+        }
+    },
+    "file size in the manifest": {
+        "file_size_in": {
+            "target": "speechvq.training.checkpoint_writer:write_manifest", "num_bytes": 100,
+            "call": 2,
+        }
+    },
+    "file size in the model directory": {
+        "file_size_in": {
+            "target": "speechvq.training.pretraining:save_model", "num_bytes": 10_000
+        }
+    },
+    "file size in the summary": {
+        "file_size_in": {
+            "target": "speechvq.training.run_directory:RunDirectory.write_summary", "num_bytes": 20
+        }
+    },
+}  # fmt: skip
+"""Places where a disk may be full, as faults."""
+
 
 def install_faults(faults: Mapping[str, Any]) -> None:
     """Make things go wrong in this process, each as its function says."""

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +30,7 @@ class ForkServer:
             text=True,
         )
         self._running: set[int] = set()
+        self._logs = tempfile.TemporaryDirectory(prefix="forks-")
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request; returns the answer."""
@@ -59,7 +59,7 @@ class ForkServer:
             faults: What goes wrong in it; see `tests.support.faults`.
             environment: Further variables.
         """
-        directory = Path(tempfile.mkdtemp(prefix="fork-"))
+        directory = Path(tempfile.mkdtemp(dir=self._logs.name))
         port = _find_free_port()
         processes = []
         for rank in range(ranks):
@@ -97,6 +97,7 @@ class ForkServer:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._logs.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -173,10 +174,3 @@ def _find_free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
     return port
-
-
-@contextmanager
-def serve_forks() -> Iterator[ForkServer]:
-    """Give a fork server for the length of a block."""
-    with ForkServer() as server:
-        yield server

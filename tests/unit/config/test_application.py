@@ -241,6 +241,9 @@ def fail_with(error: Exception, cause: Exception | None) -> Callable[[], None]:
         (OSError(errno.ENOSPC, "No space left on device", "a.pt"), None),
         (RuntimeError("A system error occurred."), OSError(errno.ENOSPC, "No space left", "a.pt")),
         (RuntimeError("I/O error: No space left on device (os error 28)"), None),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.pt"), None),
+        (RuntimeError("A system error occurred."), OSError(errno.EFBIG, "File too large")),
+        (RuntimeError("I/O error: File too large (os error 27)"), None),
     ],
 )
 def test_full_disk_exits_4_whatever_is_around_it(

@@ -1,4 +1,4 @@
-"""Our configuration as fairseq2's sections."""
+"""The bridge to fairseq2."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import pytest
 
 pytest.importorskip("fairseq2")
 
-from fairseq2.recipe.config import CosineAnnealingLRConfig, PolynomialDecayLRConfig
+from fairseq2.error import OperationalError
+from fairseq2.gang import GangError
 
-from speechvq.training.config import OptimizerConfig, PretrainConfig, Schedule
-from speechvq.training.engine import create_engine_config
+from speechvq.errors import DataError
+from speechvq.training.engine import is_lost_rank
 
 
-@pytest.mark.parametrize("schedule", [Schedule.linear, Schedule.cosine])
+def nest(outer: Exception, inner: Exception) -> Exception:
+    outer.__cause__ = inner
+    return outer
+
+
 @pytest.mark.parametrize(
-    ("steps", "share", "expected"),
-    [(1000, 0.08, 80), (1000, 0.0, 0), (3, 0.08, 1), (1, 0.08, 0), (10, 0.99, 9)],
+    ("error", "expected"),
+    [
+        (nest(OperationalError("A gang error."), GangError("`barrier()` failed.")), True),
+        (RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (DataError("corpus/part-0.parquet is damaged"), False),
+        (RuntimeError("a defect"), False),
+    ],
 )
-def test_warm_up_leaves_a_step_for_the_decay(
-    schedule: Schedule, steps: int, share: float, expected: int
+def test_failed_collective_operation_is_told_from_other_errors(
+    error: Exception, expected: bool
 ) -> None:
-    optimizer = OptimizerConfig(schedule=schedule, warmup_share=share)
-    section = create_engine_config(PretrainConfig(steps=steps, optimizer=optimizer)).lr_scheduler
-    assert isinstance(section.config, (CosineAnnealingLRConfig, PolynomialDecayLRConfig))
-    assert section.config.num_warmup_steps == expected
+    assert is_lost_rank(error) is expected

@@ -100,6 +100,18 @@ def test_ranks_that_count_and_one_that_has_ended_are_left_in_peace() -> None:
     assert ranks.messages == []
 
 
+def test_launcher_without_a_store_is_no_loss() -> None:
+    def refuse() -> SharedNumbers:
+        raise KeyError("MASTER_ADDR")
+
+    messages: list[tuple[int, str]] = []
+    watch = RankWatch(0, 2, refuse, lambda *message: messages.append(message), TICK)
+    watch.start()
+    wait_ticks(3 * MAX_SILENT_TICKS)
+    watch.stop(has_failed=False)
+    assert messages == []
+
+
 def test_single_rank_needs_no_store() -> None:
     watch = RankWatch(0, 1, connect=lambda: pytest.fail("connected"))
     watch.start()

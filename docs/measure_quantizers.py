@@ -1,0 +1,242 @@
+"""Measures quantisers on real speech, and writes `docs/results/10-quantizers-real.json`.
+
+    python docs/measure_quantizers.py --corpus CORPUS --phones phones.tsv --runs DIR --machine '…'
+
+The same `tiny` encoder is pretrained with each quantiser on the same audio, with the same updates.
+How well codes name phones is measured on dev utterances of Mboshi, whose phones were aligned by
+others; then some encoders are finetuned alike, on an hour of transcripts, with two seeds. Runs are
+resumable: start the same line again after an interruption. Two run at a time, with one thread each;
+about two hours and a half on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure_real_speech import read_summary, write_json
+from numpy.typing import NDArray
+
+from speechvq.analysis.phones import (
+    compute_chance_pnmi,
+    compute_phone_purity,
+    compute_pnmi,
+    count_pairs,
+)
+from speechvq.data.audio import decode_flac
+from speechvq.data.corpus import read_utterances
+from speechvq.data.records import SAMPLE_RATE
+from speechvq.models.directory import load_pretrain_model
+
+COMMAND = (
+    "python docs/measure_quantizers.py --corpus corpus --phones mboshi/phones.tsv --runs runs "
+    "--machine '…'"
+)
+STEPS = 500
+PRETRAIN = ["precision=fp32", "max_dev_seconds=300", "tensorboard=false", f"steps={STEPS}"]
+FINETUNE = [
+    "precision=fp32", "validate_every=250", "checkpoint_every=250", "log_every=50",
+    "tensorboard=false", "steps=500", "max_train_seconds=3600",
+]  # fmt: skip
+QUANTIZERS = {
+    "gumbel": ("Gumbel", ["quantizer=gumbel_tiny"]),
+    "simvq": ("SimVQ", ["quantizer=simvq"]),
+    "simvq8k": (
+        "SimVQ, one codebook",
+        ["quantizer=simvq", "architecture.quantizer.num_codebooks=1",
+         "architecture.quantizer.codebook_size=8192", "architecture.quantizer.code_dim=64"],
+    ),
+    "vq": ("VQ, straight-through", ["quantizer=vq"]),
+    "ema": ("EMA with restarts", ["quantizer=ema"]),
+    "fsq": ("FSQ 8·8·5", ["quantizer=fsq"]),
+    "random": ("random projection", ["quantizer=random"]),
+    "bestrq": (
+        "random projection, prediction (BEST-RQ)",
+        ["quantizer=random", "architecture.objective=prediction"],
+    ),
+}  # fmt: skip
+"""Name of the run: name in the table, and what pretraining is told."""
+FINETUNED = ("gumbel", "simvq", "vq")
+LANGUAGES = {"mdw_Latn": "mboshi", "hin_Deva": "noa_hindi"}
+SEEDS = (1, 2)
+
+
+def run(verb: str, corpus: Path, output: Path, keys: Iterable[str]) -> Path:
+    """Run a verb with one thread, or go on with it; returns its directory."""
+    command = [sys.executable, "-m", f"recipes.{verb}", f"corpus={corpus}", *keys]
+    print("+", " ".join(["speechvq", *command[3:], f"output={output}"]), flush=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.with_name(f"{output.name}.log").open("a") as log:
+        subprocess.run(
+            [*command, f"output={output}"], check=True, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).resolve().parents[1],
+        )  # fmt: skip
+    return output
+
+
+def read_phones(path: Path) -> dict[str, list[tuple[str, float, float]]]:
+    """Phones of each file: name, start and end in seconds."""
+    phones = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            phones[row["path"]].append(
+                (row["phone"], float(row["start_seconds"]), float(row["end_seconds"]))
+            )
+    return phones
+
+
+def label_frames(
+    model_directory: Path, corpus: Path, phones: dict[str, list[tuple[str, float, float]]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Phone and codes of each frame of Mboshi's dev: (N,) and (N, G).
+
+    A frame has the phone that is spoken at its middle; frames without one are left out.
+    """
+    model = load_pretrain_model(model_directory)
+    numbers: dict[str, int] = {}
+    labels: list[int] = []
+    codes: list[NDArray[np.int64]] = []
+    rows = read_utterances(
+        corpus, splits=["dev"], languages=["mdw_Latn"], columns=["id", "audio", "path"]
+    )
+    for row in rows:
+        if row.path not in phones:
+            continue
+        waveform = torch.from_numpy(decode_flac(row.audio))[None]
+        with torch.inference_mode():
+            found, _ = model.extract_codes(waveform, torch.tensor([waveform.shape[1]]))
+        num_frames = found.shape[1]
+        middles = (np.arange(num_frames) + 0.5) * waveform.shape[1] / num_frames / SAMPLE_RATE
+        names = [name for name, _, _ in phones[row.path]]
+        starts = np.array([start for _, start, _ in phones[row.path]])
+        ends = np.array([end for _, _, end in phones[row.path]])
+        places = np.searchsorted(starts, middles, side="right") - 1
+        inside = (places >= 0) & (middles < ends[places])
+        labels.extend(numbers.setdefault(names[i], len(numbers)) for i in places[inside])
+        codes.append(found[0].numpy()[inside])
+    return np.array(labels), np.concatenate(codes)
+
+
+def describe_quantizer(name: str, directory: Path, corpus: Path, phones: Any) -> list[Any]:
+    """One row of the table of codebooks."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    dev = [line for line in lines if line["split"] == "dev"][-1]
+    config = json.loads((directory / "config.json").read_text())
+    quantizer = config["architecture"]["quantizer"]
+    size, number = quantizer["codebook_size"], quantizer["num_codebooks"]
+    labels, codes = label_frames(directory / "model", corpus, phones)
+    counts = count_pairs(labels, codes)
+    chance = compute_chance_pnmi(labels, codes, rng=np.random.default_rng(0))
+    seconds = min(line["compute_time"] for line in train) / config["log_every"]
+    loss = dev.get("contrastive_loss", dev.get("prediction_loss"))
+    return [
+        QUANTIZERS[name][0], f"{number} x {size}", f"{number * math.log2(size):.1f}",
+        f"{loss:.2f}", f"{100 * dev['accuracy']:.1f}", f"{100 * dev['equal_share']:.1f}",
+        " / ".join(f"{100 * used / size:.0f}" for used in dev["used_codes"]),
+        " / ".join(f"{value:.0f}" for value in dev["perplexity"]),
+        f"{dev.get('joint_perplexity', dev['perplexity'][0]):.0f}",
+        f"{compute_pnmi(counts):.3f}", f"{chance:.3f}", f"{compute_phone_purity(counts):.3f}",
+        len(labels),
+        f"{seconds:.2f}",
+    ]  # fmt: skip
+
+
+def finetune(options: argparse.Namespace, name: str, language: str, seed: int) -> float:
+    """Best CER on dev after finetuning."""
+    short = language.partition("_")[0]
+    output = run(
+        "finetune", options.corpus, options.runs / "f" / f"{short}_1h_{name}_s{seed}",
+        [f"where=source={LANGUAGES[language]}", f"language={language}", *FINETUNE,
+         f"model={options.runs / 'q' / name / 'model'}", f"seed={seed}"],
+    )  # fmt: skip
+    return float(read_summary(output)["best"]["cer"])
+
+
+def write_codebooks(options: argparse.Namespace, directories: dict[str, Path], phones: Any) -> None:
+    """Write the table of codebooks."""
+    rows = [
+        describe_quantizer(name, directory, options.corpus, phones)
+        for name, directory in directories.items()
+    ]
+    write_json(
+        "10-quantizers-real.json",
+        options.machine,
+        {
+            "title": "Quantisers on real speech: codebooks after pretraining",
+            "columns": ["quantiser", "codes", "bits", "dev loss", "dev accuracy %",
+                        "distractors equal %", "used %", "perplexity", "joint perplexity",
+                        "PNMI", "PNMI by chance", "phone purity", "frames", "s per update"],
+            "rows": rows,
+            "notes": [
+                f"`tiny`, {STEPS} updates of 60 s, 19 languages, one seed. Loss and accuracy are "
+                "not comparable between codebooks of other sizes, nor between the two tasks: a "
+                "poorer codebook is easier. PNMI and purity are of the tuple of codes, on dev of "
+                "Mboshi; they rise with the number of codes in use: compare at like joint "
+                "perplexity. Seconds: the quickest interval of 25 updates, on one core beside "
+                "another run.",
+            ],
+        },
+        COMMAND,
+    )  # fmt: skip
+
+
+def write_scores(options: argparse.Namespace, scores: dict[tuple[str, str, int], float]) -> None:
+    """Write the table of error rates."""
+    write_json(
+        "11-quantizers-finetuned.json",
+        options.machine,
+        {
+            "title": "Quantisers on real speech: error rates after finetuning",
+            "columns": ["quantiser", *(f"{code}, dev CER %, seed {seed}" for code in LANGUAGES
+                                       for seed in SEEDS)],
+            "rows": [
+                [QUANTIZERS[name][0],
+                 *(f"{100 * scores[name, code, seed]:.1f}" for code in LANGUAGES
+                   for seed in SEEDS)]
+                for name in FINETUNED
+            ],
+            "notes": ["500 updates of 32 s on one hour of transcripts; the best validation of two. "
+                      "The seeds are those of finetuning."],
+        },
+        COMMAND,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
+    parser.add_argument("--phones", type=Path, required=True, help="Mboshi's phones.tsv")
+    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
+    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
+    options = parser.parse_args()
+    options.runs, options.corpus = options.runs.absolute(), options.corpus.absolute()
+    phones = read_phones(options.phones)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = {
+            name: pool.submit(
+                run, "pretrain", options.corpus, options.runs / "q" / name, [*PRETRAIN, *keys]
+            )
+            for name, (_, keys) in QUANTIZERS.items()
+        }
+        write_codebooks(options, {name: job.result() for name, job in jobs.items()}, phones)
+        tasks = [(name, code, seed) for seed in SEEDS for name in FINETUNED for code in LANGUAGES]
+        scores = pool.map(lambda task: finetune(options, *task), tasks)
+        write_scores(options, dict(zip(tasks, scores, strict=True)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from speechvq.training import durable
+from speechvq.training.durable import sync_directory, write_durably
+
+
+def test_file_is_written_and_replaced(tmp_path: Path) -> None:
+    for content in (b"one", b"another"):
+        write_durably(tmp_path / "file", content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_failure_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_durably(tmp_path / "file", b"one")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_durably(tmp_path / "file", b"another")
+    assert (tmp_path / "file").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("number", "is_fatal"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_file_system_without_synced_directories_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_fatal: bool
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, "sync")
+
+    monkeypatch.setattr(durable.os, "fsync", fail)
+    if is_fatal:
+        with pytest.raises(OSError, match="sync"):
+            sync_directory(tmp_path)
+    else:
+        sync_directory(tmp_path)
