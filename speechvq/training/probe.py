@@ -24,6 +24,7 @@ from torch.nn import Module
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.training.config import Precision, TrainConfig
 from speechvq.training.engine import Job, Ranks
+from speechvq.training.wrapping import apply_checkpointing, compile_layers
 
 NUM_STEPS = 20
 """Updates that are timed."""
@@ -81,6 +82,10 @@ def run_probe(job: Job, model: Module, config: TrainConfig, *, first_step: int =
         DataError: The corpus cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.activation_checkpointing:
+        apply_checkpointing(model, every_nth_layer=1)
+    if config.compile:
+        compile_layers(model, dynamic=True)
     with _threads(config.num_threads):
         return _time_updates(job, model.to(device), config, device, first_step)
 

@@ -167,6 +167,9 @@ def test_plan_writes_nothing(corpus: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "48 utterances" in result.stdout
+    assert "median of 20" in result.stdout
+    assert "loading, forward, backward, AdamW" in result.stdout
+    assert "timing updates: 20/22" in result.stderr
     assert not output.exists()
 
 
