@@ -192,7 +192,7 @@ def write_results(faults: Faults, machine: str) -> None:
             for steps in (1, 5, 11):
                 name = Case(steps, precision, ranks).name
                 text = faults.done[f"nan/{name}"].splitlines()[0]
-                rows.append([f"NaN loss for {steps} steps, {precision}", ranks, "1 run", text])
+                rows.append([f"steps with a NaN loss: {steps}, {precision}", ranks, "1 run", text])
     for damage in ("truncated", "zeroed", "bit-flipped"):
         number, survived, text = faults.summarise(f"damage/{damage}/")
         rows.append([f"{damage} file of the last checkpoint", 1, f"{survived} of {number}", text])
