@@ -193,10 +193,14 @@ class RunDirectory:
         return step
 
     def drop_checkpoints(self, last_kept: int) -> int:
-        """Remove the checkpoints of later steps; returns the last that is left, or 0."""
-        for step in list_steps(self.checkpoints):
-            if step > last_kept:
-                shutil.rmtree(self.checkpoints / f"step_{step}")
+        """Remove the checkpoints of later steps; returns the last that is left, or 0.
+
+        One that is still being written goes, too: without its directory it cannot be committed.
+        """
+        for path in self.checkpoints.glob("step_*"):
+            number = path.name.removeprefix("step_").removesuffix(".tmp")
+            if number.isdigit() and int(number) > last_kept:
+                shutil.rmtree(path, ignore_errors=path.suffix == ".tmp")
         return self.find_last_checkpoint()
 
     def find_last_checkpoint(self) -> int:
