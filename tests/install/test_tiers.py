@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TIERS = ("base", "train", "prep", "media", "text", "demo", "slurm", "all", "dev")
+TIERS = ("base", "train", "prep", "media", "text", "demo", "slurm", "sweep", "all", "dev")
 NOT_IN_BASE = ("fairseq2", "torchaudio", "transformers", "silero_vad", "av", "sentencepiece")
 
 

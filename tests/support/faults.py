@@ -89,8 +89,8 @@ def spoil_loss(steps: list[int], rank: int) -> None:
         return (loss * float("nan") if current[0] in steps else loss), num_targets
 
     if get_rank() == rank:
-        wrap("speechvq.training.units:PretrainUnit.set_step_nr", note_step)
-        wrap("speechvq.training.units:PretrainUnit.process_batch", spoil)
+        wrap("speechvq.training.pretrain_units:PretrainUnit.set_step_nr", note_step)
+        wrap("speechvq.training.pretrain_units:PretrainUnit.process_batch", spoil)
 
 
 def hide_targets(steps: list[int], rank: int) -> None:
@@ -111,8 +111,8 @@ def hide_targets(steps: list[int], rank: int) -> None:
         return original(unit, batch, bag)
 
     if get_rank() == rank:
-        wrap("speechvq.training.units:PretrainUnit.set_step_nr", note_step)
-        wrap("speechvq.training.units:PretrainUnit.process_batch", hide)
+        wrap("speechvq.training.pretrain_units:PretrainUnit.set_step_nr", note_step)
+        wrap("speechvq.training.pretrain_units:PretrainUnit.process_batch", hide)
 
 
 def limit_files(num_bytes: int) -> None:
