@@ -15,7 +15,8 @@ LEVEL = -4.0
 NUM_CEPSTRA = 13
 PHONE_SCALE, SPEAKER_SCALE, FRAME_SCALE, NOISE_SCALE = 1.0, 0.4, 0.3, 0.2
 """Standard deviations: smooth spectra of phones, speakers and single frames; noise of each bin."""
-SMALLEST_DURATION, LARGEST_DURATION = 3, 9
+SMALLEST_DURATION, LARGEST_DURATION = 1, 3
+"""Frames. Spans of 5 then hide two and a half phones, as wav2vec 2.0's 200 ms do of 80 ms each."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ToySpeech:
     def draw_sequences(
         self, num_sequences: int, num_frames: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Utterances of one speaker each, phones lasting 3 to 9 frames: (B, T, 40) and (B, T)."""
+        """Utterances of one speaker each, phones lasting 1 to 3 frames: (B, T, 40) and (B, T)."""
         phones = torch.stack(
             [self._draw_phones(num_frames, generator) for _ in range(num_sequences)]
         )
