@@ -23,8 +23,8 @@ TICK_SECONDS = 5.0
 
 MAX_SILENT_TICKS = 4
 """Looks at an unchanged number after which a rank counts as gone. Looks, not seconds: a job that
-was suspended and goes on has them all before it. With the 30 s that `torchrun` then leaves a stopped
-rank before it kills it, the job ends within a minute."""
+was suspended and goes on has them all before it. `torchrun` leaves a stopped rank 30 s more before
+it kills it: the job ends within a minute."""
 
 MAX_FAILED_TICKS = 2
 """Looks at a rank that has said it failed, in which this one may end by itself."""
