@@ -17,6 +17,7 @@ from typing import Any
 from speechvq.deploy.progress import format_clock
 from speechvq.deploy.result_table import ResultTable
 from speechvq.errors import DataError
+from speechvq.json_lines import read_json_lines
 from speechvq.models.config_json import QUANTIZER_KINDS
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import Series, draw_lines
@@ -165,13 +166,7 @@ def read_run(path: Path) -> Run:
     """
     config = flatten(_fold_quantizer(_read_json(path / "config.json")))
     summary = _read_json(path / "summary.json") if (path / "summary.json").exists() else {}
-    lines = []
-    file = path / "metrics.jsonl"
-    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break  # the last line of a run that was killed, or is writing it
+    lines = read_json_lines(path / "metrics.jsonl")
     return Run(path=path, config=config, lines=lines, summary=summary)
 
 
@@ -265,7 +260,9 @@ def _get_last(run: Run, split: str, name: str) -> Any:
 
 
 def _get_task_loss(line: Line) -> float | None:
-    return next((float(line[name]) for name in _TASK_LOSSES if name in line), None)
+    """Loss of the task; None where it was not a number."""
+    value = next((line[name] for name in _TASK_LOSSES if name in line), None)
+    return None if value is None else float(value)
 
 
 def _measure_loss(split: str) -> Callable[[Run], Value]:

@@ -63,7 +63,10 @@ class FiniteScalarQuantizer(Quantizer):
         projected = self.projection(features.float()).unflatten(-1, (self.num_codebooks, -1))
         half = (self.levels - 1) * (1 + MARGIN) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
-        result: Tensor = (projected + torch.atanh(offset / half)).tanh() * half - offset
+        # Where levels are even, zero becomes a whole level; of two levels one would be out of
+        # reach, and zero lies between them.
+        shift = torch.where(self.levels == 2, 0.0, torch.atanh(offset / half))
+        result: Tensor = (projected + shift).tanh() * half - offset
         return result
 
     def forward(self, features: Tensor, *, temperature: float, valid: Tensor) -> QuantizerOutput:

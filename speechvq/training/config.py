@@ -393,6 +393,11 @@ class PretrainConfig(TrainConfig):
                 "`health.action` must not be restart with this `quantizer`, whose entries cannot "
                 "be moved one by one."
             )
+        if health.action is HealthAction.restart and self.parallelism is Parallelism.fsdp:
+            problems.append(
+                "`health.action` must not be restart with `parallelism=fsdp`, whose ranks hold "
+                "parts of the codebooks."
+            )
         span = health.patience * self.log_every
         kept = self.checkpoint_every * (self.keep_checkpoints - 1)
         if health.action is HealthAction.stop and span > kept:

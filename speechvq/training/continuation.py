@@ -6,7 +6,7 @@ same ones; otherwise they are new, so that any quantiser can be put on any pretr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from speechvq.errors import ConfigError
 from speechvq.models.config import Features, FSQConfig, PretrainModelConfig
+from speechvq.models.directory import read_model_config
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.training.report import get_task_loss
 
@@ -43,8 +44,8 @@ class Kept:
         if self.quantizer:
             return f"Goes on from {init} with its codebooks; the task's projections are new."
         return (
-            f"Goes on from the encoder of {init}; codebooks and the task's projections are new, as "
-            "`architecture.quantizer` asks for others."
+            f"Goes on from the encoder of {init}; codebooks and the task's projections are new: "
+            "the model was imported without, or `architecture.quantizer` asks for others."
         )
 
 
@@ -82,19 +83,31 @@ def check_init(found: PretrainModelConfig, wanted: PretrainModelConfig, init: st
         raise ConfigError([*problems, "Leave these keys out: they follow `init`."])
 
 
-def find_kept(source: PretrainModel, model: PretrainModel) -> Kept:
+def read_untrained(directory: str) -> frozenset[str]:
+    """Parts of an imported model, "quantizer" or "task", that its source did not have."""
+    training = read_model_config(directory).get("training") or {}
+    return frozenset(str(part) for part in training.get("fresh") or [])
+
+
+def find_kept(source: PretrainModel, model: PretrainModel, untrained: Collection[str] = ()) -> Kept:
     """Tell which parts of a model fit into another with the same encoder.
 
     Args:
         source: The model to go on from.
         model: The new one.
+        untrained: Parts of the model that are not worth keeping; see `read_untrained`.
     """
     before, now = source.config.quantizer, model.config.quantizer
-    quantizer = type(before) is type(now) and have_equal_shapes(source.quantizer, model.quantizer)
+    quantizer = (
+        "quantizer" not in untrained
+        and type(before) is type(now)
+        and have_equal_shapes(source.quantizer, model.quantizer)
+    )
     if isinstance(before, FSQConfig) and isinstance(now, FSQConfig):
         quantizer = quantizer and list(before.levels) == list(now.levels)
     task = (
         quantizer
+        and "task" not in untrained
         and source.config.objective is model.config.objective
         and have_equal_shapes(source.task, model.task)
     )
@@ -109,9 +122,9 @@ def have_equal_shapes(first: nn.Module, second: nn.Module) -> bool:
     return shapes[0] == shapes[1]
 
 
-def load_kept(source: PretrainModel, model: PretrainModel) -> Kept:
+def load_kept(source: PretrainModel, model: PretrainModel, untrained: Collection[str] = ()) -> Kept:
     """Copy what fits from a model into a new one; see `find_kept`."""
-    kept = find_kept(source, model)
+    kept = find_kept(source, model, untrained)
     model.encoder.load_state_dict(source.encoder.state_dict())
     if kept.quantizer:
         model.quantizer.load_state_dict(source.quantizer.state_dict())

@@ -95,6 +95,9 @@ class Job(Protocol):
     def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
         """Receive what acts on all ranks, before the first step."""
 
+    def finish(self, step: int) -> None:
+        """Object to what the last step left; on all ranks, before it is saved."""
+
     def save_final(self, model: Module, step: int) -> None:
         """Save what the run leaves, at its last step; on rank 0."""
 
@@ -220,6 +223,7 @@ class EngineRecipe(Recipe):
 
     def _save(self, model: Module, data_parallel_model: Module, gangs: Gangs, step: int) -> None:
         """Save the model on rank 0; all ranks bring their parameters."""
+        self._job.finish(step)
         with get_data_parallel_facade(data_parallel_model).summon_full_parameters():
             if gangs.root.rank == 0:
                 self._job.save_final(unshard_model(model, self._job.create_model), step)

@@ -15,7 +15,7 @@ from speechvq.data.records import SAMPLE_RATE
 from speechvq.training.config import TrainConfig
 from speechvq.training.engine import Job, Ranks, get_rank, run_job
 from speechvq.training.guards import FiniteGuard, StopRequest
-from speechvq.training.metrics import MetricsFile, has_validation, read_metrics
+from speechvq.training.metrics import MetricsFile, find_validations, read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recorder import RunRecorder
 from speechvq.training.report import write_run_report
@@ -37,6 +37,7 @@ class RecordedJob:
         self._directory = directory
         self.stop: StopRequest | None = None
         self.guard: FiniteGuard | None = None
+        self._eval_splits = {"dev"}
 
     @property
     def validates_start(self) -> bool:
@@ -44,11 +45,14 @@ class RecordedJob:
         return False
 
     def is_validated(self, step: int) -> bool:
-        """Tell whether the metrics hold the validation of a step."""
-        return has_validation(self._directory.metrics, step)
+        """Tell whether the metrics hold all validations of a step."""
+        return self._eval_splits <= find_validations(self._directory.metrics, step)
 
     def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
         """Receive what acts on all ranks; nothing is needed of it by default."""
+
+    def finish(self, step: int) -> None:
+        """Object to what the last step left; nothing is wrong with it by default."""
 
     def _plan_order(self, alpha: float, *, is_training: bool) -> OrderConfig:
         """Return the order of training, or that of validation, the same for all runs."""

@@ -7,7 +7,6 @@ that no step occurs twice.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -19,6 +18,8 @@ import torch
 from torch import Tensor
 from torcheval.metrics import Metric
 from typing_extensions import override
+
+from speechvq.json_lines import read_json_lines
 
 LANGUAGE_PREFIX = "language/"
 """Metric names of a language start with this, then the code, a slash, and the name."""
@@ -103,7 +104,7 @@ def _to_plain(value: Any) -> Any:
 
 
 class MetricsFile:
-    """Appends lines to `metrics.jsonl`.
+    """Appends lines to `metrics.jsonl`, one for each step and split.
 
     Args:
         path: The file.
@@ -116,10 +117,16 @@ class MetricsFile:
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
+        self._written = {(line["step"], line["split"]) for line in kept}
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Append one line and return it."""
+        """Append one line, unless it is there: a validation may be repeated whole because a kill
+        took a part of it. Returns the line.
+        """
         line = {"step": step, "split": split, **nest_languages(values)}
+        if (step, split) in self._written:
+            return line
+        self._written.add((step, split))
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
@@ -127,17 +134,11 @@ class MetricsFile:
         return line
 
 
-def has_validation(path: Path, step: int) -> bool:
-    """Tell whether `metrics.jsonl` holds the validation of a step."""
-    return any(line["step"] == step and line["split"] == "dev" for line in read_metrics(path))
+def find_validations(path: Path, step: int) -> set[str]:
+    """Return the names of the validations of a step that `metrics.jsonl` holds."""
+    return {line["split"] for line in read_metrics(path) if line["step"] == step} - {"train"}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read `metrics.jsonl`; lines that a kill or the disk damaged are left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError):
-            lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict)]
+    return [line for line in read_json_lines(path) if "step" in line and "split" in line]

@@ -16,6 +16,9 @@ from speechvq.models.pretrain_model import PretrainModel
 PLACING_SECONDS = 1200.0
 """Audio that the codebooks are placed on: 30,000 frames of 40 ms, 90 for each of 320 entries."""
 
+MIN_FRAMES_PER_ENTRY = 4
+"""Large codebooks are placed on more audio, so that each entry has as many frames."""
+
 
 @torch.no_grad()
 def place_quantizer(
@@ -60,7 +63,10 @@ def collect_features(
     device = next(model.parameters()).device
     frames = []
     rows = RowReader(index, capacity=1)
-    for position in _draw_utterances(index, seed, alpha, max_samples):
+    seconds_per_frame = 100 / model.num_frames(100 * SAMPLE_RATE)
+    num_frames = MIN_FRAMES_PER_ENTRY * model.quantizer.codebook_size
+    seconds = max(PLACING_SECONDS, num_frames * seconds_per_frame)
+    for position in _draw_utterances(index, seed, alpha, max_samples, seconds):
         waveform = torch.from_numpy(rows.read_waveform(int(position)))[None, :max_samples]
         lengths = torch.tensor([waveform.size(1)], device="cpu")
         features, _, _ = model.encoder.compute_features(waveform.to(device), lengths)
@@ -73,7 +79,7 @@ def _draw_utterances(
     seed: int,
     alpha: float,
     max_samples: int,
-    max_seconds: float = PLACING_SECONDS,
+    max_seconds: float,
 ) -> np.ndarray:
     """Positions of about `max_seconds` of audio, in the order in which they are stored."""
     hours = np.array(list(index.hours_by_language().values()))

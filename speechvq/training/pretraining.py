@@ -30,6 +30,7 @@ from speechvq.training.continuation import (
     check_init,
     find_kept,
     load_kept,
+    read_untrained,
     summarize_forgetting,
 )
 from speechvq.training.engine import (
@@ -39,7 +40,7 @@ from speechvq.training.engine import (
     get_rank,
     get_world_size,
 )
-from speechvq.training.health import ADVICE, CodebookHealth, HealthGuard
+from speechvq.training.health import CodebookHealth, HealthGuard, describe_remedies
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
 from speechvq.training.metrics import read_metrics
 from speechvq.training.placement import collect_features, place_quantizer
@@ -144,8 +145,8 @@ class PretrainJob(RecordedJob):
         self._model: PretrainModel | None = None
         self._health = CodebookHealth(config.health, config.architecture.quantizer.codebook_size)
         self._health_guard: HealthGuard | None = None
-        self._last_healthy_step = directory.find_last_checkpoint()
-        self._last_step = self._last_healthy_step
+        self._last_step = directory.find_last_checkpoint()
+        self._last_healthy_step = 0
 
     @property
     def has_static_graph(self) -> bool:
@@ -162,7 +163,8 @@ class PretrainJob(RecordedJob):
             torch.manual_seed(self._config.seed)
             model = create_pretrain_model(self._config.architecture)
         if self._source is not None:
-            self._keeps_quantizer = load_kept(self._source, model).quantizer
+            untrained = read_untrained(str(self._config.init))
+            self._keeps_quantizer = load_kept(self._source, model, untrained).quantizer
         if self._places_quantizer() and self._directory.find_last_checkpoint() == 0:
             place_quantizer(
                 model,
@@ -205,6 +207,7 @@ class PretrainJob(RecordedJob):
         reader = self._create_pretrain_reader(model, self._data.train, ranks, is_training=True)
         splits = {"dev": self._data.dev, "old": self._data.old}
         splits = {name: index for name, index in splits.items() if len(index)}
+        self._eval_splits = set(splits)
         eval_units = [
             PretrainEvalUnit(
                 model,
@@ -261,6 +264,21 @@ class PretrainJob(RecordedJob):
             restart=self._restart_unused,
             roll_back=self._roll_back,
         )
+        if gang.rank == 0:
+            self._recall_health()
+
+    def _recall_health(self) -> None:
+        """Judge again what the run had judged when its last checkpoint was saved, so that it goes
+        on as if it had not been interrupted; an alarm of that very step has not been acted on.
+        """
+        for line in read_metrics(self._directory.metrics):
+            if line["split"] == "train" and line["step"] <= self._last_step:
+                judgement = self._health.judge(line)
+                if judgement.is_healthy:
+                    self._last_healthy_step = line["step"]
+                if judgement.is_alarm and line["step"] == self._last_step:
+                    assert self._health_guard is not None
+                    self._health_guard.raise_alarm(judgement.problems)
 
     def _on_step(self, step: int) -> None:
         self._last_step = step
@@ -268,11 +286,16 @@ class PretrainJob(RecordedJob):
             self._health_guard.check(step)
         super()._on_step(step)
 
+    def finish(self, step: int) -> None:
+        """Act on an alarm of the last interval."""
+        if self._health_guard is not None:
+            self._health_guard.finish(step)
+
     def _on_values(self, values: MutableMapping[str, object]) -> None:
         """Judge the interval that ends at this step; on rank 0."""
         super()._on_values(values)
         judgement = self._health.judge(values)
-        if not judgement.problems:
+        if judgement.is_healthy:
             self._last_healthy_step = self._last_step
         if not judgement.is_alarm:
             return
@@ -280,7 +303,8 @@ class PretrainJob(RecordedJob):
         action = self._config.health.action
         print(
             f"  alarm: the codebook is collapsing: {'; '.join(judgement.problems)}. "
-            f"`health.action={action.value}`. {ADVICE}",
+            f"`health.action={action.value}`. What helps: "
+            f"{describe_remedies(self._config)}",
             flush=True,
         )
         if self._health_guard is not None:
@@ -309,9 +333,13 @@ class PretrainJob(RecordedJob):
     def _roll_back(self) -> str:
         """Remove what was saved since the codebook was last healthy."""
         step = self._directory.drop_checkpoints(self._last_healthy_step)
+        remedies = describe_remedies(self._config)
+        if step == 0:
+            return f"No state that was saved was healthy. In another `output`: {remedies}"
         return (
             f"The state of step {step}, when it was healthy, is kept in {self._directory.path}; "
-            "`resume=extend` goes on from there with another `architecture.diversity_weight`."
+            "`resume=extend` goes on from there with another `architecture.diversity_weight`. In "
+            f"another `output`: {remedies}"
         )
 
     def is_saved(self, step: int) -> bool:
@@ -360,7 +388,8 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
     if source is not None:
         init = str(config.init)
         check_init(source.config, config.architecture, init)
-        kept = find_kept(source, create_pretrain_model(config.architecture))
+        new_model = create_pretrain_model(config.architecture)
+        kept = find_kept(source, new_model, read_untrained(init))
         if kept.quantizer and config.quantizer_init is QuantizerInit.kmeans:
             raise ConfigError(
                 [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,10 +192,10 @@ def _add_language_curves(page: Page, lines: list[Line]) -> None:
 
 
 def get_task_loss(values: Line) -> float:
-    """Return the loss of a line's task, whatever it is called."""
+    """Return the loss of a line's task, whatever it is called; NaN where it was not a number."""
     for name in TASK_LOSSES:
         if name in values:
-            return float(values[name])
+            return math.nan if values[name] is None else float(values[name])
     raise KeyError(f"one of {TASK_LOSSES} in {sorted(values)}")
 
 

@@ -37,10 +37,11 @@ from speechvq.training.config import OptimizerConfig, Precision, Schedule, Train
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
 
-NO_DECAY = r"(.*bias$)|(.*norm.*)|(.*mask_embedding.*)|(.*weight_g$)|(.*original0$)"
+NO_DECAY = r".*(bias|\.shift|\.magnitude|norm.*|mask_embedding.*|quantizer\.codebook)$"
 """Parameters without weight decay.
 
-Biases, norms, the mask embedding, and gains of weight-normed convolutions.
+Biases (SimVQ's is `shift`), norms, the mask embedding, the gain of the convolution of positions,
+and entries of codebooks: those that are chosen seldom would drift to the origin.
 """
 
 
@@ -99,7 +100,8 @@ def create_engine_config(config: TrainConfig) -> EngineConfig:
         common=CommonSection(
             seed=config.seed,
             no_sweep_dir=True,
-            torch=TorchConfig(num_threads=config.num_threads),
+            # What is computed in fp32 beside bf16 (distances, logits of codes) needs all its bits.
+            torch=TorchConfig(num_threads=config.num_threads, allow_tf32=False),
             metric_recorders=MetricRecordersConfig(
                 tensorboard=TensorBoardConfig(enabled=config.tensorboard),
                 wandb=WandbConfig(

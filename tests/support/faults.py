@@ -77,7 +77,7 @@ def wrap(target: str, wrapper: Callable[..., Any]) -> None:
 
 
 def spoil_loss(steps: list[int], rank: int) -> None:
-    """The loss of these steps is NaN on a rank."""
+    """The audio of these steps holds a NaN on a rank."""
     current = [0]
 
     def note_step(original: Any, unit: Any, step: int) -> None:
@@ -85,8 +85,10 @@ def spoil_loss(steps: list[int], rank: int) -> None:
         original(unit, step)
 
     def spoil(original: Any, unit: Any, batch: Any, bag: Any) -> Any:
-        loss, num_targets = original(unit, batch, bag)
-        return (loss * float("nan") if current[0] in steps else loss), num_targets
+        if current[0] in steps:
+            batch.waveform = batch.waveform.clone()
+            batch.waveform[0, 1000] = float("nan")
+        return original(unit, batch, bag)
 
     if get_rank() == rank:
         wrap("speechvq.training.pretrain_units:PretrainUnit.set_step_nr", note_step)

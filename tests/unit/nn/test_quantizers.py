@@ -301,6 +301,16 @@ def test_levels_of_fsq_are_reached_and_never_left() -> None:
     assert entries[:, 1].unique().tolist() == [-1.0, 0.0, 1.0]
 
 
+def test_both_of_two_levels_are_reached_alike() -> None:
+    quantizer = FiniteScalarQuantizer(3, num_codebooks=1, levels=[2, 4, 2])
+    features = torch.randn(4000, 3)
+    quantizer.place(features, torch.Generator().manual_seed(0))
+    entries = quantizer.decode(quantizer.encode(features[None])[0])
+    for column in (0, 2):
+        assert entries[:, column].unique().tolist() == [-1.0, 0.0]
+        assert 0.45 < (entries[:, column] == 0).float().mean() < 0.55
+
+
 def test_random_projection_learns_nothing() -> None:
     quantizer = create("random")
     assert list(quantizer.parameters()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechvq.training.config import PretrainConfig
+from speechvq.training.config import HealthAction, HealthConfig, Parallelism, PretrainConfig
 
 
 def test_compiling_without_a_compiler_is_refused(
@@ -22,3 +22,14 @@ def test_compiling_without_a_compiler_is_refused(
     compiler.write_text("#!/bin/sh\n")
     compiler.chmod(0o755)
     assert PretrainConfig(output="o", corpus=["c"], compile=True).validate() == []
+
+
+def test_entries_that_ranks_share_out_are_not_restarted() -> None:
+    config = PretrainConfig(
+        output="o", corpus=["c"], health=HealthConfig(action=HealthAction.restart)
+    )
+    assert config.validate() == []
+    config.parallelism = Parallelism.fsdp
+    assert ["`health.action` must not be restart" in problem for problem in config.validate()] == [
+        True
+    ]

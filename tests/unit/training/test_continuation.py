@@ -31,6 +31,7 @@ from speechvq.training.continuation import (
     check_init,
     find_kept,
     load_kept,
+    read_untrained,
     summarize_forgetting,
 )
 
@@ -71,6 +72,20 @@ def test_codebooks_and_task_are_kept_where_they_are_the_same(
         part = name.partition(".")[0]
         is_kept = {"encoder": True, "quantizer": kept.quantizer, "task": kept.task}[part]
         assert torch.equal(value, states[name] if is_kept else fresh[name]), name
+
+
+@pytest.mark.parametrize(
+    ("untrained", "kept"),
+    [({"quantizer", "task"}, Kept(False, False)), ({"task"}, Kept(True, False)),
+     ({"mask_embedding"}, Kept(True, True))],
+)  # fmt: skip
+def test_parts_that_an_imported_model_did_not_have_are_new(
+    tmp_path: Path, untrained: set[str], kept: Kept
+) -> None:
+    source = create_pretrain_model(create_architecture())
+    save_model(tmp_path / "model", source, training={"fresh": sorted(untrained)})
+    assert read_untrained(str(tmp_path / "model")) == untrained
+    assert find_kept(source, create_pretrain_model(create_architecture()), untrained) == kept
 
 
 def test_grids_of_the_same_size_and_other_levels_are_not_the_same() -> None:

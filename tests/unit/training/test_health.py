@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from fairseq2.device import CPU
 from fairseq2.gang import FakeGang
 
 from speechvq.errors import TrainingDivergedError
-from speechvq.training.config import HealthAction, HealthConfig
-from speechvq.training.health import CodebookHealth, CodeWindow, HealthGuard
+from speechvq.models.config import Features, RandomProjectionConfig
+from speechvq.models.presets import create_preset
+from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
+from speechvq.training.health import CodebookHealth, CodeWindow, HealthGuard, describe_remedies
 from speechvq.training.pretraining import _halve_rate
 
 
@@ -53,9 +56,33 @@ def test_one_healthy_interval_begins_the_count_anew() -> None:
     assert health.judge(bad).is_alarm
 
 
-def test_interval_with_few_targets_is_not_judged() -> None:
-    health = CodebookHealth(HealthConfig(patience=1), 100)
-    assert not health.judge(create_values(targets=99.0, perplexity=[3.0, 3.0])).is_alarm
+def test_perplexity_of_few_targets_says_nothing() -> None:
+    health = CodebookHealth(HealthConfig(patience=2), 100)
+    few = create_values(targets=99.0, perplexity=[3.0, 3.0])
+    judgement = health.judge(few)
+    assert not judgement.problems
+    assert not judgement.is_healthy
+    # Nor does it interrupt a row of unhealthy intervals.
+    assert not health.judge(create_values(equal_share=0.9)).is_alarm
+    assert not health.judge(few).is_alarm
+    assert health.judge(create_values(equal_share=0.9)).is_alarm
+
+
+def test_equal_distractors_are_judged_with_few_targets() -> None:
+    health = CodebookHealth(HealthConfig(patience=2), 65_536)
+    bad = create_values(equal_share=1.0)
+    assert [health.judge(bad).is_alarm for _ in range(2)] == [False, True]
+
+
+def test_dead_entries_of_a_window_hold_until_the_next_window() -> None:
+    """A large codebook takes several intervals for a window."""
+    health = CodebookHealth(HealthConfig(patience=3), 8192)
+    size = {"targets": 30_000.0, "perplexity": [500.0]}
+    intervals = [{}, {}, {"dead_codes": [7700]}, {}, {}, {}, {"dead_codes": [7700]}, {}, {}]
+    alarms = [health.judge(create_values(**size, **values)).is_alarm for values in intervals]
+    assert alarms == [False] * 4 + [True] + [False] * 3 + [True]
+    health.judge(create_values(**size, dead_codes=[7700]))
+    assert health.judge(create_values(**size, dead_codes=[20])).is_healthy
 
 
 def test_entry_is_dead_after_twenty_frames_an_entry_without_it() -> None:
@@ -99,6 +126,26 @@ def test_stop_rolls_back_and_says_what_is_kept() -> None:
         guard.check(21)
     assert calls == ["roll back"]
     assert error.value.exit_code == 3
+
+
+def test_alarm_of_the_last_interval_stops_the_run() -> None:
+    calls: list[str] = []
+    guard = create_guard(HealthAction.stop, calls)
+    guard.finish(20)
+    guard.raise_alarm(("it collapses",))
+    with pytest.raises(TrainingDivergedError, match="at step 20: it collapses"):
+        guard.finish(20)
+
+
+def test_remedies_are_possible() -> None:
+    def describe(**changes: Any) -> str:
+        return describe_remedies(PretrainConfig(**changes))
+
+    assert "kmeans" not in describe()  # filter banks begin so
+    assert "kmeans" in describe(quantizer_init=QuantizerInit.random)
+    assert "kmeans" not in describe(quantizer_init=QuantizerInit.random, features=Features.waveform)
+    fixed = replace(create_preset("tiny"), quantizer=RandomProjectionConfig())
+    assert "diversity" not in describe(architecture=fixed)
 
 
 def test_warning_changes_nothing() -> None:

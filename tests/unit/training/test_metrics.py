@@ -15,6 +15,7 @@ from speechvq.training.metrics import (
     MetricsFile,
     TensorSum,
     compute_perplexity,
+    find_validations,
     nest_languages,
     read_metrics,
 )
@@ -62,5 +63,17 @@ def test_file_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b'{"step": 10, \x00\x00', b"\xff\xfe", b"7"])
 def test_damaged_line_costs_itself_only(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 5}\n' + damage + b'\n{"step": 15}\n')
-    assert read_metrics(path) == [{"step": 5}, {"step": 15}]
+    path.write_bytes(
+        b'{"step": 5, "split": "dev"}\n' + damage + b'\n{"step": 15, "split": "dev"}\n'
+    )
+    assert [line["step"] for line in read_metrics(path)] == [5, 15]
+
+
+def test_repeated_validation_leaves_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    MetricsFile(path, first_step=1).write(4, "dev", {"loss": 1.0})  # killed before the second one
+    file = MetricsFile(path, first_step=5)
+    for split in ("dev", "old"):
+        file.write(4, split, {"loss": 1.0})
+    assert [line["split"] for line in read_metrics(path)] == ["dev", "old"]
+    assert find_validations(path, 4) == {"dev", "old"}

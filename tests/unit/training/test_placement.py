@@ -14,7 +14,8 @@ from speechvq.errors import DataError
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.presets import create_preset
 from speechvq.models.pretrain_model import PretrainModel
-from speechvq.training.placement import _draw_utterances, place_quantizer
+from speechvq.training import placement
+from speechvq.training.placement import _draw_utterances, collect_features, place_quantizer
 from tests.support.corpora import write_tone_corpus
 
 
@@ -69,6 +70,20 @@ def test_placement_depends_on_seed_and_corpus_only(tmp_path: Path) -> None:
     torch.manual_seed(99)
     place(second, corpus)
     assert torch.equal(first.quantizer.projection.weight, second.quantizer.projection.weight)
+
+
+def test_large_codebook_is_placed_on_more_audio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_tone_corpus(tmp_path / "tones", counts={"train": 20})
+    monkeypatch.setattr(placement, "PLACING_SECONDS", 1.0)
+    index = load_index([corpus], split="train")
+    numbers = [
+        len(collect_features(create_model(size), index, seed=1, alpha=0.7, max_samples=16_000))
+        for size in (2, 100)
+    ]
+    assert numbers[0] < 100
+    assert numbers[1] >= 400
 
 
 def test_corpus_smaller_than_a_codebook_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ pytest.importorskip("fairseq2")
 from fairseq2.device import CPU
 from fairseq2.gang import FakeGang
 
-from speechvq.errors import DataError
+from speechvq.errors import DataError, TrainingDivergedError
 from speechvq.models.config import Features
-from speechvq.training.config import PretrainConfig
+from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig
 from speechvq.training.guards import FiniteGuard
 from speechvq.training.pretraining import PretrainJob, load_pretrain_data
 from speechvq.training.run_directory import RunDirectory
@@ -23,6 +24,7 @@ from tests.support.corpora import write_tone_corpus
 
 def create_job(output: Path, **changes: Any) -> PretrainJob:
     config = PretrainConfig(output=str(output), corpus=["c"])
+    config.health = changes.pop("health", config.health)
     config.architecture.features = changes.pop("features", Features.fbank)
     config.architecture.encoder.layer_drop_prob = changes.pop("layer_drop_prob", 0.0)
     config.architecture.feature_grad_scale = changes.pop("feature_grad_scale", 1.0)
@@ -61,12 +63,13 @@ def test_language_that_the_corpus_lacks_is_named(tmp_path: Path) -> None:
 def test_skipped_updates_are_told_where_there_are_any(tmp_path: Path) -> None:
     job = create_job(tmp_path)
     job.guard = FiniteGuard(FakeGang(CPU), 3, lambda: "")
-    values: dict[str, object] = {}
+    values: dict[str, object] = {"perplexity": [200.0, 200.0]}
+    before = dict(values)
     job._on_values(values)
-    assert values == {}
+    assert values == before
     job.guard.num_skipped = 2
     job._on_values(values)
-    assert values == {"skipped_updates": 2}
+    assert values == {**before, "skipped_updates": 2}
 
 
 def test_job_knows_what_a_kill_left_undone(tmp_path: Path) -> None:
@@ -82,3 +85,33 @@ def test_job_knows_what_a_kill_left_undone(tmp_path: Path) -> None:
     assert not job.is_validated(20)
     assert job.is_saved(20)
     assert not job.is_saved(30)
+    job._eval_splits.add("old")
+    assert not job.is_validated(10)
+
+
+@pytest.mark.parametrize(("last_step", "is_pending"), [(30, True), (40, False)])
+def test_resumed_job_recalls_the_health_of_its_codebooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int, is_pending: bool
+) -> None:
+    """Healthy at 10, in alarm at 30: killed right after, the run has not acted on it yet."""
+    shares = {10: 0.0, 20: 0.9, 30: 0.9, 40: 0.9, 50: 0.0}
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"step": step, "split": "train", "targets": 900, "equal_share": share,
+                        "perplexity": [200.0, 200.0]}) + "\n"
+            for step, share in shares.items()
+        )
+    )  # fmt: skip
+    monkeypatch.setattr(RunDirectory, "find_last_checkpoint", lambda directory: last_step)
+    job = create_job(tmp_path, health=HealthConfig(patience=2, action=HealthAction.stop))
+    job.connect(FakeGang(CPU), None)  # type: ignore[arg-type]
+    assert job._last_healthy_step == 10
+    monkeypatch.undo()
+    if is_pending:
+        with pytest.raises(TrainingDivergedError, match="No state that was saved was healthy"):
+            job.finish(last_step)
+    else:
+        job.finish(last_step)
+        values: dict[str, object] = {"targets": 900, "equal_share": 0.9, "perplexity": [9.0, 9.0]}
+        job._on_values(values)
+        assert values["alarm"] == 1  # the second unhealthy interval in a row after the alarm

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("fairseq2")
 
 from fairseq2.recipe.config import CosineAnnealingLRConfig, PolynomialDecayLRConfig
 
+from speechvq.models.build import create_pretrain_model
+from speechvq.models.config import QuantizerConfig, SimVQConfig, VQConfig
+from speechvq.models.presets import create_preset
 from speechvq.training.config import OptimizerConfig, PretrainConfig, Schedule
-from speechvq.training.sections import create_engine_config
+from speechvq.training.sections import NO_DECAY, create_engine_config
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "names"),
+    [(SimVQConfig(), ["quantizer.shift"]), (VQConfig(), ["quantizer.codebook"])],
+)
+def test_gains_biases_and_entries_do_not_decay(
+    quantizer: QuantizerConfig, names: list[str]
+) -> None:
+    model = create_pretrain_model(replace(create_preset("tiny"), quantizer=quantizer))
+    exempt = {name for name, _ in model.named_parameters() if re.match(NO_DECAY, name)}
+    assert exempt >= {"encoder.positions.magnitude", "encoder.mask_embedding", *names}
+    for name, parameter in model.named_parameters():
+        if (name.endswith("weight") and parameter.dim() > 1) or name == "quantizer.map":
+            assert name not in exempt
 
 
 @pytest.mark.parametrize("schedule", [Schedule.linear, Schedule.cosine])
