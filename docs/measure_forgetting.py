@@ -21,7 +21,7 @@ COMMAND = (
     "python docs/measure_forgetting.py --model runs/pretrained/model --corpus corpus --runs runs "
     "--machine '…'"
 )
-STEPS = 300
+STEPS = 200
 PRETRAIN = ["precision=fp32", "max_dev_seconds=300", "tensorboard=false", f"steps={STEPS}"]
 
 

@@ -37,6 +37,7 @@ STEPS = 1500
 SCRATCH_RATES = ("1e-3", "2e-3")
 PRETRAINED_RATE = "1e-3"
 COMMAND = "python docs/measure_real_speech.py --corpus corpus --runs runs --machine '…'"
+REFERENCE_STEPS = (25, 50, 100, 200, 400, 800, 1600, 2400)
 SYSTEMS = {
     "scratch": "from scratch",
     "scratch_long": "from scratch, with pretraining's time added",
@@ -230,6 +231,15 @@ def write_pretraining(run: Path, machine: str) -> None:
             "frames the perplexity is bounded by their number.",
             "![curves of pretraining](pretraining-curves.svg)",
         ],
+    })  # fmt: skip
+    rows = [[line["step"], *describe_line("", line)[1:]] for line in train
+            if line["step"] in REFERENCE_STEPS]  # fmt: skip
+    write_json("14-reference-curve.json", machine, {
+        "title": "Real speech: a healthy pretraining, update by update",
+        "columns": ["update", "contrastive loss", "accuracy %", "distractors equal to target %",
+                    "perplexity of the codebooks (of 320)"],
+        "rows": rows,
+        "notes": ["The same run, in training: means over the 25 updates before."],
     })  # fmt: skip
     curves = [
         Series(
