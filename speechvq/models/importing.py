@@ -23,7 +23,7 @@ from speechvq.models import interop_fairseq2, interop_torchaudio
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import PretrainModelConfig
 from speechvq.models.config_json import config_from_json, config_to_json
-from speechvq.models.directory import save_model
+from speechvq.models.directory import check_apart, check_replaceable, save_model
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.interop_fairseq import (
     apply_training_settings,
@@ -111,8 +111,11 @@ def import_model(
 
     Raises:
         ModelError: The checkpoint is missing, damaged, of an unknown kind, or uses what speechvq
-            has not; or an option is missing, impossible, or contradicts the file.
+            has not; or an option is missing, impossible, or contradicts the file; or something
+            that is no model directory stands at `output`, or `source` is inside of it.
     """
+    check_apart(source, output)
+    check_replaceable(output)
     source, options = Path(source), options or ImportOptions()
     if source.is_dir():
         imported = _import_huggingface(source, seed, options)
@@ -247,13 +250,13 @@ def _read_tensors(weights: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
 def _import_fairseq(
     checkpoint: Mapping[str, Any], seed: int, options: ImportOptions
 ) -> ImportedModel:
-    plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
-    weights = checkpoint.get("model")
-    settings = find_settings(plain if weights is None else {**plain, "model": weights})
+    plain = {key: to_plain(checkpoint[key]) for key in ("args", "cfg") if key in checkpoint}
+    settings = find_settings({**checkpoint, **plain})
+    weights = checkpoint["model"]
     if not isinstance(weights, Mapping) or not all(
-        isinstance(tensor, Tensor) for tensor in weights.values()
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
     ):
-        raise ModelError("its `model` must hold tensors only.")
+        raise ModelError("its `model` must hold tensors only, by their names.")
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
     config = _read_config(config_from_fairseq(settings, len(layers)), "its settings")
     config = apply_training_settings(config, settings, _find_criterion(plain))

@@ -174,7 +174,11 @@ def test_recognisers_other_formats_and_full_directories_are_refused(tmp_path: Pa
     with pytest.raises(ModelError, match="`--format` must be one of huggingface, but is 'onnx'"):
         export_model(tmp_path / "ours", tmp_path / "theirs", target="onnx")
     with pytest.raises(ModelError, match="must be a new or empty directory"):
-        export_model(tmp_path / "ours", tmp_path / "ours")
+        export_model(tmp_path / "ours", tmp_path / "recognizer")
+    for output in (tmp_path / "ours", tmp_path / "ours" / "theirs", tmp_path / "x" / ".."):
+        with pytest.raises(ModelError, match=r"must be outside of .*, and not above it"):
+            export_model(tmp_path / "ours", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "recognizer"]
     with pytest.raises(ModelError, match="does not exist"):
         export_model(tmp_path / "nothing", tmp_path / "theirs")
 

@@ -117,6 +117,29 @@ def test_encoder_alone_gets_a_new_quantiser_and_says_so(
         assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("place", ["theirs", "theirs/ours", ".", "link"])
+def test_output_never_touches_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    create_theirs("group").save_pretrained(tmp_path / "theirs")
+    (tmp_path / "link").symlink_to("theirs")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"must be outside of theirs, and not above it"):
+        import_model("theirs", place)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_model_directory_around_a_file_is_not_replaced(tmp_path: Path) -> None:
+    create_theirs("group").save_pretrained(tmp_path / "theirs")
+    import_model(tmp_path / "theirs", tmp_path / "ours")
+    torch.save({}, tmp_path / "ours" / "weeks_of_training.pt")
+    with pytest.raises(ModelError, match=r"must be outside of .*, and not above it"):
+        import_model(tmp_path / "ours" / "weeks_of_training.pt", tmp_path / "ours")
+    assert (tmp_path / "ours" / "weeks_of_training.pt").exists()
+    import_model(tmp_path / "theirs", tmp_path / "ours")  # ours again: that may be replaced
+
+
 def to_fairseq(state: dict[str, Tensor], norm: str) -> dict[str, Tensor]:
     """Weights under the names that fairseq publishes."""
     conv_norm = "2.1" if norm == "layer" else "2"
@@ -471,6 +494,5 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_settings_become_plain_whatever_wrote_them() -> None:
     config = omegaconf.OmegaConf.create({"a": {"b": [1, 2.5, "x", None]}, "c": True})
     program = pickle.dumps({"cfg": config, "args": argparse.Namespace(d=3)})
-    reader = foreign_pickle._Reader(__import__("io").BytesIO(program), lambda *_: torch.zeros(0))
-    found = to_plain(reader.load())
+    found = to_plain(foreign_pickle.load_program(program, lambda *_: torch.zeros(0)))
     assert found == {"cfg": {"a": {"b": [1, 2.5, "x", None]}, "c": True}, "args": {"d": 3}}
