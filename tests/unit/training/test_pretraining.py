@@ -13,8 +13,11 @@ from fairseq2.device import CPU
 from fairseq2.gang import FakeGang
 
 from speechvq.errors import DataError
-from speechvq.models.config import Features
-from speechvq.training.config import PretrainConfig
+from speechvq.models.build import create_pretrain_model
+from speechvq.models.config import Features, GumbelConfig
+from speechvq.models.directory import save_model
+from speechvq.models.presets import create_preset
+from speechvq.training.config import PretrainConfig, QuantizerInit
 from speechvq.training.guards import FiniteGuard
 from speechvq.training.pretraining import PretrainJob, load_pretrain_data
 from speechvq.training.run_directory import RunDirectory
@@ -82,3 +85,26 @@ def test_job_knows_what_a_kill_left_undone(tmp_path: Path) -> None:
     assert not job.is_validated(20)
     assert job.is_saved(20)
     assert not job.is_saved(30)
+
+
+@pytest.mark.parametrize("fresh", [[], ["quantizer", "task"]])
+def test_temperature_falls_unless_the_quantiser_has_learned_already(
+    tmp_path: Path, fresh: list[str]
+) -> None:
+    architecture = create_preset("tiny")
+    source = create_pretrain_model(architecture)
+    save_model(tmp_path / "model", source, training={"fresh": fresh})
+    config = PretrainConfig(
+        output=str(tmp_path / "run"),
+        corpus=["c"],
+        init=str(tmp_path / "model"),
+        architecture=architecture,
+        quantizer_init=QuantizerInit.random,  # k-means would need speech
+    )
+    job = PretrainJob(config, None, RunDirectory(config, "pretrain"), source)  # type: ignore[arg-type]
+    job.create_model()
+    quantizer = architecture.quantizer
+    assert isinstance(quantizer, GumbelConfig)
+    first = quantizer.temperature_start * quantizer.temperature_decay
+    expected = first if fresh else quantizer.temperature_end
+    assert job._get_temperature(1) == pytest.approx(expected)
