@@ -108,6 +108,10 @@ def _list_notes(config: PretrainModelConfig) -> list[str]:
             "`waveform.normalize` stands in `preprocessor_config.json`: the model itself takes "
             "waveforms that transformers' Wav2Vec2FeatureExtractor has normalised."
         )
+    notes.append(
+        f"The masks stand in `config.json` (mask_time_prob={config.mask_prob}), and transformers "
+        "masks as much when it finetunes; give it `mask_time_prob=0.05` there, its own default."
+    )
     return notes
 
 

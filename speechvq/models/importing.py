@@ -350,20 +350,15 @@ def _build(
     config: PretrainModelConfig, state: Mapping[str, Tensor], origin: str, seed: int
 ) -> ImportedModel:
     """Create the model; parts that the checkpoint lacks as a whole keep their new weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            model = create_pretrain_model(config)
-        except ConfigError as error:
-            raise ModelError(f"The checkpoint's settings cannot work:\n{error}") from error
     ours = state_from_huggingface(state, num_codebooks=config.quantizer.num_codebooks)
     fresh = set()
     if "wav2vec2.masked_spec_embed" not in state:
-        ours[_MASK_EMBEDDING] = model.state_dict()[_MASK_EMBEDDING]
+        ours.pop(_MASK_EMBEDDING, None)
         fresh.add(_MASK_EMBEDDING)
-    expected = model.state_dict()
+    with torch.device("meta"):  # no memory for weights that the file does not have
+        expected = _create_model(config).state_dict()
     problems = [f"{name} is unknown" for name in sorted(ours.keys() - expected.keys())]
-    for name in sorted(expected.keys() - ours.keys()):
+    for name in sorted(expected.keys() - ours.keys() - fresh):
         part = name.partition(".")[0]
         if part == "encoder" or any(other.startswith(f"{part}.") for other in ours):
             problems.append(f"{name} is missing")
@@ -377,5 +372,19 @@ def _build(
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ModelError(f"The weights do not fit the settings: {'; '.join(problems[:5])}{more}.")
-    model.load_state_dict({**expected, **ours})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _create_model(config)
+    model.load_state_dict({**model.state_dict(), **ours})
     return ImportedModel(model.eval(), origin, tuple(sorted(fresh)))
+
+
+def _create_model(config: PretrainModelConfig) -> PretrainModel:
+    try:
+        return create_pretrain_model(config)
+    except ConfigError as error:
+        raise ModelError(f"The checkpoint's settings cannot work:\n{error}") from error
+    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch's, as the types are checked
+        raise ModelError(
+            "The checkpoint's settings cannot work: they ask for tensors that are too large."
+        ) from error

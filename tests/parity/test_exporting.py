@@ -136,6 +136,7 @@ def test_utterances_alone_agree_where_statistics_leave_padding_out(
     printed = capsys.readouterr().out
     assert "`waveform.masked_statistics` has no counterpart" in printed
     assert ("preprocessor_config.json" in printed) is normalizes
+    assert "(mask_time_prob=0.5), and transformers masks as much when it finetunes" in printed
     theirs = transformers.Wav2Vec2Model.from_pretrained(tmp_path / "theirs").eval()
     processor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "theirs")
     waveform, _ = create_batch([5300])

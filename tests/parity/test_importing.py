@@ -491,6 +491,11 @@ def test_finetuned_directory_of_transformers_is_refused(tmp_path: Path) -> None:
         ({"hidden_size": "32"}, "must be a int"),
         ({"num_attention_heads": 5}, "settings cannot work"),
         ({"num_hidden_layers": 3}, "do not fit the settings"),
+        ({"intermediate_size": 2**40}, "do not fit the settings"),
+        ({"intermediate_size": 2**62}, "settings cannot work"),
+        ({"intermediate_size": 2**90}, "settings cannot work"),
+        ({"mask_time_prob": "0.65"}, "mask_time_prob must be a number"),
+        ({"mask_time_prob": 0.65, "mask_time_length": 7.5}, "mask_length must be a int"),
     ],
 )
 def test_settings_of_transformers_that_cannot_be_are_refused(
