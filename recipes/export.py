@@ -1,7 +1,8 @@
 """Writes a pretrained model for another library: `speechvq export MODEL OUTPUT`.
 
 OUTPUT becomes a directory for transformers' `Wav2Vec2ForPreTraining.from_pretrained`: config.json,
-model.safetensors, preprocessor_config.json. Which models can be expressed: docs/importing.md.
+model.safetensors, preprocessor_config.json. The same in flags: `speechvq export --model MODEL
+--format huggingface --output OUTPUT`. Which models can be expressed: docs/importing.md.
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from speechvq.config.flags import add_word_or_flag, parse_words_and_flags
 from speechvq.errors import SpeechvqError
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(prog="speechvq export", description=__doc__)
-    parser.add_argument("model", help="model directory that `pretrain` or `import` left")
-    parser.add_argument("output", help="directory to write; must be new or empty")
-    parser.add_argument("--format", choices=["huggingface"], default="huggingface")
-    return parser.parse_args(arguments)
+    add_word_or_flag(parser, "model", help="model directory that `pretrain` or `import` left")
+    add_word_or_flag(parser, "output", help="directory to write; must be new or empty")
+    parser.add_argument(
+        "--format",
+        choices=["huggingface"],
+        default="huggingface",
+        help="of the files in OUTPUT (default: huggingface)",
+    )
+    return parse_words_and_flags(parser, ["model", "output"], arguments)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,7 +2,9 @@
 
 SOURCE is a Hugging Face directory (config.json, model.safetensors) or a `.pt` file of fairseq (such
 as IndicWav2Vec's), fairseq2 (such as omnilingual-asr's) or torchaudio. Continue pretraining with
-`init=OUTPUT`, or finetune with `model=OUTPUT`. What is kept, and what is not: docs/importing.md.
+`init=OUTPUT`, or finetune with `model=OUTPUT`. `speechvq import --from PROJECT SOURCE --output
+OUTPUT` is the same, and refuses a SOURCE of another project. What is kept, and what is not:
+docs/importing.md.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from speechvq.config.flags import add_word_or_flag, parse_words_and_flags
 from speechvq.errors import SpeechvqError
 
 if TYPE_CHECKING:
@@ -29,7 +32,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "source", help="directory of transformers, or .pt file of fairseq, fairseq2 or torchaudio"
     )
-    parser.add_argument("output", help="model directory to write")
+    add_word_or_flag(parser, "output", help="model directory to write")
+    parser.add_argument(
+        "--from",
+        dest="project",
+        choices=["huggingface", "fairseq", "fairseq2", "torchaudio"],
+        help="whose checkpoint SOURCE must be (default: what it is found to be)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of weights that SOURCE lacks")
     parser.add_argument(
         "--normalize",
@@ -53,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="layer norm before or after each part; torchaudio only (default: pre with layer norm "
         "in the front end, else post)",
     )
-    return parser.parse_args(arguments)
+    return parse_words_and_flags(parser, ["output"], arguments)
 
 
 def _parse_strides(text: str) -> list[int]:
@@ -78,6 +87,7 @@ def run(options: argparse.Namespace) -> None:
         options.source,
         options.output,
         seed=options.seed,
+        project=options.project,
         options=ImportOptions(
             num_heads=options.heads,
             strides=options.strides,
@@ -103,25 +113,32 @@ def describe(imported: ImportedModel, output: str) -> list[str]:
     if imported.fresh:
         lines.append(
             f"Not in the checkpoint, and new now: {', '.join(imported.fresh)}. Finetuning does not "
-            "need them; pretraining goes on after some updates that only they need."
+            "need them; pretraining learns them from the first update on, with all the rest."
         )
     if imported.left_out:
         lines.append(f"Left out, as a pretraining model has none: {', '.join(imported.left_out)}.")
     if imported.assumed:
         told = [f"{key}={value}" for key, value in imported.assumed.items() if key != "preset"]
+        lines.append(f"Not in the checkpoint, and assumed: {', '.join(told)}.")
+    if preset := imported.assumed.get("preset"):
         lines.append(
-            f"Not in the checkpoint, and assumed: {', '.join(told)}. Dropout, masks, temperatures "
-            f"and weights of losses are those of preset={imported.assumed['preset']}."
+            f"Dropout, masks, temperatures and weights of losses are those of preset={preset}."
         )
     is_large = imported.model.config.waveform.norm is FeatureNorm.layer
     return [
         *lines,
         "Go on with the command below. Architecture, dropout, masks, temperatures and weights of "
-        "losses follow the model; the preset gives learning rate, batches and steps; optimiser and "
-        "Gumbel temperature start anew.",
+        "losses follow the model; the preset gives learning rate, batches and steps. The optimiser "
+        f"starts anew, {_describe_temperature(imported)}.",
         f"  speechvq pretrain corpus=DIR output=DIR init={output} "
         f"preset={'large' if is_large else 'base'}",
     ]
+
+
+def _describe_temperature(imported: ImportedModel) -> str:
+    if "quantizer" in imported.fresh:
+        return "and the new Gumbel quantiser begins at its `temperature_start`"
+    return "while the kept Gumbel quantiser stays at its `temperature_end`"
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ def save_model(
         ModelError: Something that is no model directory stands there, or a value is not JSON.
     """
     directory = Path(directory)
-    _check_replaceable(directory)
+    check_replaceable(directory)
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -233,6 +233,40 @@ def read_architecture(directory: str | Path) -> PretrainModelConfig:
     return config_from_json(PretrainModelConfig, document["model"], path)
 
 
+def check_replaceable(directory: str | Path) -> None:
+    """Refuses to replace what `save_model` did not write.
+
+    Args:
+        directory: Where a model shall stand.
+
+    Raises:
+        ModelError: Something that is neither empty nor a model directory stands there.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        return
+    if directory.is_dir() and (not any(directory.iterdir()) or _is_ours(directory)):
+        return
+    raise ModelError(f"{directory} must be a new, empty or model directory; choose another name.")
+
+
+def check_apart(source: str | Path, output: str | Path) -> None:
+    """Refuses to write where something is read from.
+
+    Args:
+        source: File or directory that is read.
+        output: Directory that is written.
+
+    Raises:
+        ModelError: They are the same, or one is inside of the other.
+    """
+    read, written = Path(source).resolve(), Path(output).resolve()
+    if read == written or read in written.parents or written in read.parents:
+        raise ModelError(
+            f"{output} must be outside of {source}, and not above it; choose another name."
+        )
+
+
 def _write_files(
     work: Path,
     model: PretrainModel | CTCModel,
@@ -255,15 +289,12 @@ def _write_files(
     (work / CARD_FILE).write_text(card, encoding="utf-8")
 
 
-def _check_replaceable(directory: Path) -> None:
-    """Refuses to replace what `save_model` did not write."""
-    if not directory.exists():
-        return
-    if directory.is_dir() and (
-        not any(directory.iterdir()) or (directory / WEIGHTS_FILE).is_file()
-    ):
-        return
-    raise ModelError(f"{directory} must be a new, empty or model directory; choose another name.")
+def _is_ours(directory: Path) -> bool:
+    try:
+        document = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
 
 
 def _replace_directory(work: Path, directory: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from speechvq.errors import ModelError
 from speechvq.models.config import FeatureNorm, PretrainModelConfig
-from speechvq.models.directory import load_pretrain_model
+from speechvq.models.directory import check_apart, load_pretrain_model
 from speechvq.models.interop_huggingface import config_to_huggingface, state_to_huggingface
 from speechvq.models.pretrain_model import PretrainModel
 
@@ -53,10 +53,11 @@ def export_model(
 
     Raises:
         ModelError: The model cannot be read, uses what the format has not, or `output` holds
-            something already.
+            something already, or is inside of `source`.
     """
     if target not in FORMATS:
         raise ModelError(f"`--format` must be one of {', '.join(FORMATS)}, but is {target!r}.")
+    check_apart(source, output)
     output = Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ModelError(f"{output} must be a new or empty directory; choose another name.")
@@ -107,6 +108,10 @@ def _list_notes(config: PretrainModelConfig) -> list[str]:
             "`waveform.normalize` stands in `preprocessor_config.json`: the model itself takes "
             "waveforms that transformers' Wav2Vec2FeatureExtractor has normalised."
         )
+    notes.append(
+        f"The masks stand in `config.json` (mask_time_prob={config.mask_prob}), and transformers "
+        "masks as much when it finetunes; give it `mask_time_prob=0.05` there, its own default."
+    )
     return notes
 
 

@@ -1,123 +1,36 @@
 """Reads PyTorch checkpoints of other projects without running anything that they contain.
 
 A pickle is a program: the usual way to read one imports and calls whatever it names. Here nothing
-is imported and nothing is called. Tensors are rebuilt from their raw bytes by the few functions
-below; every other class becomes a `Foreign`, which only records what it was given. Used by
+is imported and nothing is called but what `speechvq.models.foreign_objects` has. Used by
 `speechvq import` alone, on a file that the user names.
 """
 
 from __future__ import annotations
 
-import collections
 import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from speechvq.errors import ModelError
+from speechvq.models.foreign_objects import (
+    CALLABLES,
+    STORAGES,
+    Foreign,
+    Record,
+    Storage,
+    StorageType,
+)
 
 MAX_PICKLE_BYTES = 1 << 28
 """The program itself, without the tensors' bytes: metadata of a model never takes 256 MiB."""
-
-_STORAGES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
-
-class Foreign:
-    """An object of a class that is not ours to run; each such class is an empty subclass of this.
-
-    Attributes:
-        name: Module and name of the class, or of what was called.
-        arguments: What it was called with.
-        state: What was set on it afterwards, usually a dictionary of attributes.
-        items: What was put into it as a mapping or a sequence.
-    """
-
-    name = ""
-    arguments: tuple[Any, ...]
-    state: Any
-    items: dict[Any, Any]
-
-    def __new__(cls, *arguments: Any) -> Self:
-        """Record a call; a pickle may create objects without `__init__`."""
-        instance = super().__new__(cls)
-        instance.arguments = arguments
-        instance.state = None
-        instance.items = {}
-        return instance
-
-    def __setstate__(self, state: Any) -> None:
-        """Record the state."""
-        self.state = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Record an item of a mapping."""
-        self.items[key] = value
-
-    def append(self, value: Any) -> None:
-        """Record a member of a sequence, or of a set."""
-        self.items[len(self.items)] = value
-
-    add = append
-
-    def extend(self, values: Any) -> None:
-        """Record members of a sequence."""
-        for value in values:
-            self.append(value)
-
-    def __repr__(self) -> str:
-        """Return the name."""
-        return f"Foreign({self.name})"
-
-
-class _StorageType:
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object
-) -> Tensor:
-    """A copy of a view into a storage, within its bounds."""
-    if not (isinstance(storage, Tensor) and len(size) == len(stride)):
-        raise ModelError("The file describes a tensor in a way that is not PyTorch's.")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True) if n > 0)
-    is_empty = any(n == 0 for n in size)
-    if offset < 0 or min((*size, *stride, 0)) < 0 or (not is_empty and last >= len(storage)):
-        raise ModelError("The file describes a tensor that lies outside of its storage.")
-    if is_empty:
-        return storage.new_zeros(size)
-    return storage.as_strided(size, stride, offset).clone()
-
-
-def _rebuild_parameter(data: Any, *rest: object) -> Any:
-    return data
-
-
-_CALLABLES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("__builtin__", "set"): set,
-}
 
 
 class _Reader(pickle.Unpickler):
@@ -128,16 +41,16 @@ class _Reader(pickle.Unpickler):
         self._load_storage = load_storage
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return _StorageType(_STORAGES[name])
-        if found := _CALLABLES.get((module, name)):
+        if module == "torch" and name in STORAGES:
+            return StorageType(STORAGES[name])
+        if found := CALLABLES.get((module, name)):
             return found
-        return type("Recorded", (Foreign,), {"name": f"{module}.{name}"})
+        return type("Recorded", (Foreign,), {"__slots__": (), "name": f"{module}.{name}"})
 
-    def persistent_load(self, identifier: Any) -> Tensor:
+    def persistent_load(self, identifier: Any) -> Storage:
         match identifier:
-            case ("storage", _StorageType() as kind, str(key), _, int(size)):
-                return self._load_storage(key, kind.dtype, size)
+            case ("storage", StorageType() as kind, str(key), _, int(size)):
+                return Storage(self._load_storage(key, kind.dtype, size))
         raise ModelError("The file refers to something that is not a PyTorch storage.")
 
 
@@ -166,6 +79,59 @@ def read_checkpoint(path: str | Path) -> Any:
         ) from None
 
 
+def load_program(program: bytes, load_storage: Callable[[str, torch.dtype, int], Tensor]) -> Any:
+    """Reads one pickle.
+
+    Args:
+        program: Its bytes.
+        load_storage: Gives the flat tensor of a key, a type and a number of elements.
+
+    Returns:
+        See `read_checkpoint`.
+
+    Raises:
+        ModelError: It asks for something that is not PyTorch's. pickle's own errors, and those of
+            Python where it makes no sense.
+    """
+    for opcode, argument, _ in pickletools.genops(program):
+        # The reader takes memory up to the number of an object.
+        if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > len(program):
+            raise ModelError("The file numbers its objects in a way that is not PyTorch's.")
+    return _unwrap(_Reader(io.BytesIO(program), load_storage).load())
+
+
+def _unwrap(value: Any) -> Any:
+    """Puts tensors in the place of their records, in containers too, whatever contains itself."""
+    done: dict[int, Any] = {}
+    pending: list[Any] = []
+
+    def replace(item: Any) -> Any:
+        if isinstance(item, Record):
+            return item.tensor
+        if isinstance(item, tuple):
+            if id(item) not in done:
+                done[id(item)] = (item, tuple([replace(part) for part in item]))
+            return done[id(item)][1]
+        if isinstance(item, (dict, list, Foreign)) and id(item) not in done:
+            done[id(item)] = item
+            pending.append(item)
+        return item
+
+    value = replace(value)
+    while pending:
+        container = pending.pop()
+        if isinstance(container, list):
+            container[:] = [replace(item) for item in container]
+        elif isinstance(container, dict):
+            for key in container:
+                container[key] = replace(container[key])
+        else:
+            container.arguments = replace(container.arguments)
+            container.state = replace(container.state)
+            replace(container.items)
+    return value
+
+
 def _read_archive(archive: zipfile.ZipFile, path: Path) -> Any:
     programs = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
     if len(programs) != 1:
@@ -186,7 +152,7 @@ def _read_archive(archive: zipfile.ZipFile, path: Path) -> Any:
         return storages[key]
 
     try:
-        return _Reader(io.BytesIO(archive.read(programs[0])), load_storage).load()
+        return load_program(archive.read(programs[0]), load_storage)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # whatever a damaged or hostile program makes of the reader
@@ -200,11 +166,13 @@ def _read_storage(
 ) -> Tensor:
     expected = size * dtype.itemsize
     try:
-        found = archive.getinfo(name).file_size
+        found = archive.getinfo(name)
     except KeyError:
         raise ModelError(f"{path} lacks the tensor bytes `{name}`.") from None
-    if found != expected:
-        raise ModelError(f"{path}: `{name}` must have {expected} bytes, but has {found}.")
+    if found.file_size != expected:
+        raise ModelError(f"{path}: `{name}` must have {expected} bytes, but has {found.file_size}.")
+    if found.compress_type != zipfile.ZIP_STORED:
+        raise ModelError(f"{path}: `{name}` must be stored as it is, but is compressed.")
     if expected == 0:
         return torch.zeros(0, dtype=dtype, device="cpu")
     content = np.frombuffer(archive.read(name), dtype=np.uint8).copy()
@@ -219,20 +187,43 @@ def to_plain(value: Any) -> Any:
 
     Args:
         value: What `read_checkpoint` returned, or a part of it.
+
+    Raises:
+        ModelError: Something contains itself, or is nested too deeply.
     """
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if not isinstance(value, Foreign):
-        return value if isinstance(value, (str, int, float, bool, Tensor)) else None
-    if value.name.startswith("omegaconf."):
-        state = value.state if isinstance(value.state, Mapping) else {}
-        if "_content" in state:
-            return to_plain(state["_content"])
-        return to_plain(state.get("_val"))
-    if isinstance(value.state, Mapping):
-        return to_plain(value.state)
-    if len(value.arguments) == 1 and value.state is None:  # an enumeration's member
-        return to_plain(value.arguments[0])
-    return to_plain(value.items) if value.items else None
+    try:
+        return _Plainer().convert(value)
+    except RecursionError:
+        raise ModelError("Its settings are nested too deeply.") from None
+
+
+class _Plainer:
+    """Converts each object once, however often it is referred to."""
+
+    def __init__(self) -> None:
+        self._started: dict[int, Any] = {}
+        self._converted: dict[int, Any] = {}
+
+    def convert(self, value: Any) -> Any:
+        if not isinstance(value, (Mapping, list, tuple, Foreign)):
+            return value if isinstance(value, (str, int, float, bool, Tensor)) else None
+        if id(value) not in self._started:
+            self._started[id(value)] = value  # kept, so that its id stays its own
+            self._converted[id(value)] = self._convert_container(value)
+        elif id(value) not in self._converted:
+            raise ModelError("Its settings contain themselves.")
+        return self._converted[id(value)]
+
+    def _convert_container(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self.convert(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.convert(item) for item in value]
+        if value.name.startswith("omegaconf."):
+            state = value.state if isinstance(value.state, Mapping) else {}
+            return self.convert(state["_content"] if "_content" in state else state.get("_val"))
+        if isinstance(value.state, Mapping):
+            return self.convert(value.state)
+        if len(value.arguments) == 1 and value.state is None:  # an enumeration's member
+            return self.convert(value.arguments[0])
+        return self.convert(value.items) if value.items else None

@@ -21,23 +21,33 @@ from torch import Tensor
 from speechvq.errors import ConfigError, ModelError
 from speechvq.models import interop_fairseq2, interop_torchaudio
 from speechvq.models.build import create_pretrain_model
-from speechvq.models.config import PretrainModelConfig
+from speechvq.models.config import FeatureNorm, PretrainModelConfig
 from speechvq.models.config_json import config_from_json, config_to_json
-from speechvq.models.directory import save_model
+from speechvq.models.directory import check_apart, check_replaceable, save_model
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.interop_fairseq import (
     apply_training_settings,
     config_from_fairseq,
+    find_normalize,
     find_settings,
     state_from_fairseq,
 )
 from speechvq.models.interop_huggingface import (
+    has_pretraining_masks,
     pretrain_config_from_huggingface,
     state_from_huggingface,
 )
 from speechvq.models.interop_names import find_prefix
 from speechvq.models.interop_shapes import ImportOptions, derive_config
 from speechvq.models.pretrain_model import PretrainModel
+
+ORIGINS = {
+    "huggingface": "transformers Wav2Vec2",
+    "fairseq": "fairseq wav2vec 2.0",
+    "fairseq2": "fairseq2 wav2vec 2.0",
+    "torchaudio": "torchaudio wav2vec 2.0",
+}
+"""What a checkpoint can be, by the names of `speechvq import --from`."""
 
 PRETRAINING_DEFAULTS = {
     "num_codevector_groups": 2,
@@ -94,6 +104,7 @@ def import_model(
     output: str | Path,
     *,
     seed: int = 1,
+    project: str | None = None,
     options: ImportOptions | None = None,
 ) -> ImportedModel:
     """Reads a foreign checkpoint and writes a model directory.
@@ -104,6 +115,7 @@ def import_model(
             omnilingual-asr's) or torchaudio.
         output: The model directory to write.
         seed: Of the weights that the checkpoint lacks.
+        project: Key of `ORIGINS`: whose checkpoint it must be; None for any.
         options: What the checkpoint does not say.
 
     Returns:
@@ -111,8 +123,12 @@ def import_model(
 
     Raises:
         ModelError: The checkpoint is missing, damaged, of an unknown kind, or uses what speechvq
-            has not; or an option is missing, impossible, or contradicts the file.
+            has not; or `project` or an option is missing, impossible, or contradicts the file; or
+            something that is no model directory stands at `output`, or one of `source` and `output`
+            is inside of the other.
     """
+    check_apart(source, output)
+    check_replaceable(output)
     source, options = Path(source), options or ImportOptions()
     if source.is_dir():
         imported = _import_huggingface(source, seed, options)
@@ -120,6 +136,12 @@ def import_model(
         imported = _import_file(source, seed, options)
     else:
         raise ModelError(f"{source} does not exist.")
+    if project is not None and imported.origin != ORIGINS.get(project):
+        (found,) = (name for name, origin in ORIGINS.items() if origin == imported.origin)
+        raise ModelError(
+            f"`--from` must be {found}, or left out, but is {project}: {source} is a checkpoint of "
+            f"{imported.origin}."
+        )
     save_model(
         output,
         imported.model,
@@ -156,11 +178,28 @@ def _import_huggingface(source: Path, seed: int, options: ImportOptions) -> Impo
             "alone: `model.wav2vec2.save_pretrained(DIRECTORY)` in transformers."
         )
     config = _read_config(document, config_path)
-    processor, normalizes = source / "preprocessor_config.json", False
-    if processor.is_file():
-        normalizes = bool(_read_json(processor).get("do_normalize"))
-    config = _apply_options(config, options, normalizes=normalizes)
-    return _build(config, state, "transformers Wav2Vec2", seed)
+    assumed = _list_assumed_masks(config, document)
+    told = _read_normalize(source / "preprocessor_config.json")
+    config = _apply_options(config, options, told, assumed)
+    imported = _build(config, state, ORIGINS["huggingface"], seed)
+    return replace(imported, assumed=assumed)
+
+
+def _read_normalize(path: Path) -> bool | None:
+    """Whether transformers' processor normalises; None where there is none."""
+    if not path.is_file():
+        return None
+    value = _read_json(path).get("do_normalize", True)  # as Wav2Vec2FeatureExtractor has it
+    if not isinstance(value, bool):
+        raise ModelError(f"{path}: do_normalize must be true or false, but is {value!r}.")
+    return value
+
+
+def _list_assumed_masks(config: PretrainModelConfig, document: Mapping[str, Any]) -> dict[str, Any]:
+    if has_pretraining_masks(document):
+        return {}
+    names = ("mask_prob", "mask_length", "mask_min_spans")
+    return {name: getattr(config, name) for name in names}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -210,7 +249,7 @@ def _import_fairseq2(
     norm_first = interop_fairseq2.find_norm_order(state)
     theirs, left_out = interop_fairseq2.state_from_fairseq2(state)
     derived = derive_config(theirs, options, norm_first=norm_first)
-    imported = _build(derived.config, theirs, "fairseq2 wav2vec 2.0", seed)
+    imported = _build(derived.config, theirs, ORIGINS["fairseq2"], seed)
     return replace(imported, left_out=tuple(left_out), assumed=derived.assumed)
 
 
@@ -229,7 +268,7 @@ def _import_torchaudio(
             theirs["wav2vec2.masked_spec_embed"] = mask.float()
         left_out = sorted({*left_out, *(name.partition(".")[0] for name in beside)})
     derived = derive_config(theirs, options, norm_first=None)
-    imported = _build(derived.config, theirs, "torchaudio wav2vec 2.0", seed)
+    imported = _build(derived.config, theirs, ORIGINS["torchaudio"], seed)
     return replace(imported, left_out=tuple(left_out), assumed=derived.assumed)
 
 
@@ -247,21 +286,21 @@ def _read_tensors(weights: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
 def _import_fairseq(
     checkpoint: Mapping[str, Any], seed: int, options: ImportOptions
 ) -> ImportedModel:
-    plain = {key: to_plain(value) for key, value in checkpoint.items() if key != "model"}
-    weights = checkpoint.get("model")
-    settings = find_settings(plain if weights is None else {**plain, "model": weights})
+    plain = {key: to_plain(checkpoint[key]) for key in ("args", "cfg") if key in checkpoint}
+    settings = find_settings({**checkpoint, **plain})
+    weights = checkpoint["model"]
     if not isinstance(weights, Mapping) or not all(
-        isinstance(tensor, Tensor) for tensor in weights.values()
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
     ):
-        raise ModelError("its `model` must hold tensors only.")
+        raise ModelError("its `model` must hold tensors only, by their names.")
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layers.")}
     config = _read_config(config_from_fairseq(settings, len(layers)), "its settings")
     config = apply_training_settings(config, settings, _find_criterion(plain))
     state = state_from_fairseq({name: tensor.float() for name, tensor in weights.items()})
-    # fairseq's task normalises the waveform for models with layer norm in the front end.
-    normalizes = _find_normalize(plain, default=settings.get("extractor_mode") == "layer_norm")
-    config = _apply_options(config, options, normalizes=normalizes)
-    return _build(config, state, "fairseq wav2vec 2.0", seed)
+    assumed: dict[str, Any] = {}
+    config = _apply_options(config, options, find_normalize(plain), assumed)
+    imported = _build(config, state, ORIGINS["fairseq"], seed)
+    return replace(imported, assumed=assumed)
 
 
 def _find_criterion(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -270,17 +309,15 @@ def _find_criterion(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _find_normalize(checkpoint: Mapping[str, Any], *, default: bool) -> bool:
-    config = checkpoint.get("cfg")
-    task = config.get("task") if isinstance(config, Mapping) else checkpoint.get("args")
-    found = task.get("normalize") if isinstance(task, Mapping) else None
-    return default if found is None else bool(found)
-
-
 def _apply_options(
-    config: PretrainModelConfig, options: ImportOptions, *, normalizes: bool
+    config: PretrainModelConfig,
+    options: ImportOptions,
+    told: bool | None,
+    assumed: dict[str, Any],
 ) -> PretrainModelConfig:
-    """Of a checkpoint with settings only the normalisation of waveforms may be told."""
+    """Of a checkpoint with settings only the normalisation of waveforms may be told; `told` is what
+    it says itself.
+    """
     given = {
         "--heads": options.num_heads,
         "--strides": options.strides,
@@ -290,8 +327,11 @@ def _apply_options(
         raise ModelError(
             f"`{'`, `'.join(words)}` must be left out: the checkpoint holds its own settings."
         )
-    if options.normalize is not None:
-        normalizes = options.normalize
+    normalizes = told if options.normalize is None else options.normalize
+    if normalizes is None:
+        # Published models with layer norm in the front end normalise, and no others.
+        normalizes = config.waveform.norm is FeatureNorm.layer
+        assumed["waveform.normalize"] = normalizes
     return replace(config, waveform=replace(config.waveform, normalize=normalizes))
 
 
@@ -310,20 +350,15 @@ def _build(
     config: PretrainModelConfig, state: Mapping[str, Tensor], origin: str, seed: int
 ) -> ImportedModel:
     """Create the model; parts that the checkpoint lacks as a whole keep their new weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            model = create_pretrain_model(config)
-        except ConfigError as error:
-            raise ModelError(f"The checkpoint's settings cannot work:\n{error}") from error
     ours = state_from_huggingface(state, num_codebooks=config.quantizer.num_codebooks)
     fresh = set()
     if "wav2vec2.masked_spec_embed" not in state:
-        ours[_MASK_EMBEDDING] = model.state_dict()[_MASK_EMBEDDING]
+        ours.pop(_MASK_EMBEDDING, None)
         fresh.add(_MASK_EMBEDDING)
-    expected = model.state_dict()
+    with torch.device("meta"):  # no memory for weights that the file does not have
+        expected = _create_model(config).state_dict()
     problems = [f"{name} is unknown" for name in sorted(ours.keys() - expected.keys())]
-    for name in sorted(expected.keys() - ours.keys()):
+    for name in sorted(expected.keys() - ours.keys() - fresh):
         part = name.partition(".")[0]
         if part == "encoder" or any(other.startswith(f"{part}.") for other in ours):
             problems.append(f"{name} is missing")
@@ -337,5 +372,19 @@ def _build(
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ModelError(f"The weights do not fit the settings: {'; '.join(problems[:5])}{more}.")
-    model.load_state_dict({**expected, **ours})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _create_model(config)
+    model.load_state_dict({**model.state_dict(), **ours})
     return ImportedModel(model.eval(), origin, tuple(sorted(fresh)))
+
+
+def _create_model(config: PretrainModelConfig) -> PretrainModel:
+    try:
+        return create_pretrain_model(config)
+    except ConfigError as error:
+        raise ModelError(f"The checkpoint's settings cannot work:\n{error}") from error
+    except (RuntimeError, TypeError, MemoryError) as error:  # PyTorch's, as the types are checked
+        raise ModelError(
+            "The checkpoint's settings cannot work: they ask for tensors that are too large."
+        ) from error

@@ -59,6 +59,12 @@ _OLD_NAMES = {
 _QKV = ("q_proj", "k_proj", "v_proj")
 
 
+MIN_PRETRAINING_MASK_PROB = 0.2
+"""transformers has one `mask_time_prob` for two things: the masks of pretraining (published: 0.65)
+and the augmentation of finetuning (0.05 by default, and in most published models). Below
+this it is taken for the second."""
+
+
 def state_from_huggingface(
     state: Mapping[str, Tensor], *, num_codebooks: int = 1, language: str | None = None
 ) -> dict[str, Tensor]:
@@ -141,11 +147,18 @@ def pretrain_config_from_huggingface(document: Mapping[str, Any]) -> PretrainMod
         document: Parsed JSON, complete (as transformers' `to_dict` gives it).
 
     Returns:
-        Our configuration; what transformers does not know (temperatures) has its default.
+        Our configuration; what transformers does not know (temperatures) has its default, and so
+        have masks where the document's are not those of pretraining.
 
     Raises:
         ModelError: The model uses something that ours have not.
     """
+    masks = {}
+    if has_pretraining_masks(document):
+        # The same definition as ours: spans times their length over frames, overlaps not counted.
+        names = (("mask_prob", "prob"), ("mask_length", "length"), ("mask_min_spans", "min_masks"))
+        theirs = {ours: document.get(f"mask_time_{name}") for ours, name in names}
+        masks = {ours: value for ours, value in theirs.items() if value is not None}
     return PretrainModelConfig(
         features=Features.waveform,
         waveform=_read_waveform(document),
@@ -161,7 +174,23 @@ def pretrain_config_from_huggingface(document: Mapping[str, Any]) -> PretrainMod
         diversity_weight=document["diversity_loss_weight"],
         dropout_input=document["feat_proj_dropout"],
         dropout_features=document["feat_quantizer_dropout"],
+        **masks,
     )
+
+
+def has_pretraining_masks(document: Mapping[str, Any]) -> bool:
+    """Whether config.json holds masks of pretraining; see `MIN_PRETRAINING_MASK_PROB`.
+
+    Args:
+        document: Parsed JSON.
+
+    Raises:
+        ModelError: `mask_time_prob` is no number.
+    """
+    prob = document.get("mask_time_prob", 0.0)
+    if isinstance(prob, bool) or not isinstance(prob, (int, float)):
+        raise ModelError(f"config.json: mask_time_prob must be a number, but is {prob!r}.")
+    return prob >= MIN_PRETRAINING_MASK_PROB
 
 
 def ctc_config_from_huggingface(document: Mapping[str, Any]) -> CTCModelConfig:
@@ -250,6 +279,9 @@ def config_to_huggingface(
         "contrastive_logits_temperature": config.logit_temperature,
         "diversity_loss_weight": config.diversity_weight,
         "feat_quantizer_dropout": config.dropout_features,
+        "mask_time_prob": config.mask_prob,
+        "mask_time_length": config.mask_length,
+        "mask_time_min_masks": config.mask_min_spans,
     }
 
 

@@ -6,7 +6,7 @@ same ones; otherwise they are new, so that any quantiser can be put on any pretr
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,10 +32,12 @@ class Kept:
     Attributes:
         quantizer: Whether the codebooks are kept.
         task: Whether the projections of the task are kept.
+        are_there: Whether the model had both; an imported one may have got random weights instead.
     """
 
     quantizer: bool
     task: bool
+    are_there: bool = True
 
     def describe(self, init: str) -> str:
         """Say it in a sentence."""
@@ -43,9 +45,14 @@ class Kept:
             return f"Goes on from {init} with its codebooks; the optimiser starts anew."
         if self.quantizer:
             return f"Goes on from {init} with its codebooks; the task's projections are new."
+        reason = (
+            "`architecture.quantizer` asks for others"
+            if self.are_there
+            else "the checkpoint that it was imported from has none"
+        )
         return (
-            f"Goes on from the encoder of {init}; codebooks and the task's projections are new: "
-            "the model was imported without, or `architecture.quantizer` asks for others."
+            f"Goes on from the encoder of {init}; codebooks and the task's projections are new, as "
+            f"{reason}."
         )
 
 
@@ -83,35 +90,46 @@ def check_init(found: PretrainModelConfig, wanted: PretrainModelConfig, init: st
         raise ConfigError([*problems, "Leave these keys out: they follow `init`."])
 
 
-def read_untrained(directory: str) -> frozenset[str]:
-    """Parts of an imported model, "quantizer" or "task", that its source did not have."""
-    training = read_model_config(directory).get("training") or {}
-    return frozenset(str(part) for part in training.get("fresh") or [])
+def read_fresh(init: str) -> frozenset[str]:
+    """Parts of an imported model that have learned nothing, as its checkpoint lacked them.
+
+    Args:
+        init: The model's directory.
+
+    Returns:
+        Names of parts, such as "quantizer"; empty for models that were not imported.
+
+    Raises:
+        ModelError: The directory cannot be read.
+    """
+    training = read_model_config(init)["training"]
+    fresh = training.get("fresh") if isinstance(training, Mapping) else None
+    return frozenset(map(str, fresh)) if isinstance(fresh, list) else frozenset()
 
 
-def find_kept(source: PretrainModel, model: PretrainModel, untrained: Collection[str] = ()) -> Kept:
+def find_kept(
+    source: PretrainModel, model: PretrainModel, fresh: frozenset[str] = frozenset()
+) -> Kept:
     """Tell which parts of a model fit into another with the same encoder.
 
     Args:
         source: The model to go on from.
         model: The new one.
-        untrained: Parts of the model that are not worth keeping; see `read_untrained`.
+        fresh: What `read_fresh` returned: parts of `source` that are not worth keeping.
     """
     before, now = source.config.quantizer, model.config.quantizer
-    quantizer = (
-        "quantizer" not in untrained
-        and type(before) is type(now)
-        and have_equal_shapes(source.quantizer, model.quantizer)
-    )
+    quantizer = "quantizer" not in fresh
+    quantizer = quantizer and type(before) is type(now)
+    quantizer = quantizer and have_equal_shapes(source.quantizer, model.quantizer)
     if isinstance(before, FSQConfig) and isinstance(now, FSQConfig):
         quantizer = quantizer and list(before.levels) == list(now.levels)
     task = (
         quantizer
-        and "task" not in untrained
+        and "task" not in fresh
         and source.config.objective is model.config.objective
         and have_equal_shapes(source.task, model.task)
     )
-    return Kept(quantizer, task)
+    return Kept(quantizer, task, "quantizer" not in fresh)
 
 
 def have_equal_shapes(first: nn.Module, second: nn.Module) -> bool:
@@ -122,9 +140,11 @@ def have_equal_shapes(first: nn.Module, second: nn.Module) -> bool:
     return shapes[0] == shapes[1]
 
 
-def load_kept(source: PretrainModel, model: PretrainModel, untrained: Collection[str] = ()) -> Kept:
+def load_kept(
+    source: PretrainModel, model: PretrainModel, fresh: frozenset[str] = frozenset()
+) -> Kept:
     """Copy what fits from a model into a new one; see `find_kept`."""
-    kept = find_kept(source, model, untrained)
+    kept = find_kept(source, model, fresh)
     model.encoder.load_state_dict(source.encoder.state_dict())
     if kept.quantizer:
         model.quantizer.load_state_dict(source.quantizer.state_dict())

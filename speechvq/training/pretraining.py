@@ -30,7 +30,7 @@ from speechvq.training.continuation import (
     check_init,
     find_kept,
     load_kept,
-    read_untrained,
+    read_fresh,
     summarize_forgetting,
 )
 from speechvq.training.engine import (
@@ -163,8 +163,8 @@ class PretrainJob(RecordedJob):
             torch.manual_seed(self._config.seed)
             model = create_pretrain_model(self._config.architecture)
         if self._source is not None:
-            untrained = read_untrained(str(self._config.init))
-            self._keeps_quantizer = load_kept(self._source, model, untrained).quantizer
+            fresh = read_fresh(str(self._config.init))
+            self._keeps_quantizer = load_kept(self._source, model, fresh).quantizer
         if self._places_quantizer() and self._directory.find_last_checkpoint() == 0:
             place_quantizer(
                 model,
@@ -389,7 +389,7 @@ def run_pretraining(config: PretrainConfig) -> RunDirectory:
         init = str(config.init)
         check_init(source.config, config.architecture, init)
         new_model = create_pretrain_model(config.architecture)
-        kept = find_kept(source, new_model, read_untrained(init))
+        kept = find_kept(source, new_model, read_fresh(init))
         if kept.quantizer and config.quantizer_init is QuantizerInit.kmeans:
             raise ConfigError(
                 [

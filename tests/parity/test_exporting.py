@@ -57,6 +57,9 @@ def create_config(norm: str, order: str = "post") -> PretrainModelConfig:
         ),
         quantizer=GumbelConfig(num_codebooks=3, codebook_size=7, code_dim=18),
         final_dim=24,
+        mask_prob=0.5,
+        mask_length=7,
+        mask_min_spans=1,
     )
 
 
@@ -112,6 +115,8 @@ def test_the_way_there_and_back(
         assert torch.equal(back.state_dict()[name], tensor), name
     assert back.config.encoder == ours.config.encoder
     assert back.config.quantizer == ours.config.quantizer
+    for name in ("mask_prob", "mask_length", "mask_min_spans"):
+        assert getattr(back.config, name) == getattr(ours.config, name)
     assert back.config.waveform == replace(ours.config.waveform, masked_statistics=False)
 
 
@@ -126,10 +131,12 @@ def test_utterances_alone_agree_where_statistics_leave_padding_out(
     config = create_config("group")
     waveform_config = replace(config.waveform, masked_statistics=True, normalize=normalizes)
     ours = save_ours(tmp_path / "ours", replace(config, waveform=waveform_config))
-    export.run(export.parse_arguments([str(tmp_path / "ours"), str(tmp_path / "theirs")]))
+    words = ["--model", str(tmp_path / "ours"), "--format", "huggingface"]
+    export.run(export.parse_arguments([*words, "--output", str(tmp_path / "theirs")]))
     printed = capsys.readouterr().out
     assert "`waveform.masked_statistics` has no counterpart" in printed
     assert ("preprocessor_config.json" in printed) is normalizes
+    assert "(mask_time_prob=0.5), and transformers masks as much when it finetunes" in printed
     theirs = transformers.Wav2Vec2Model.from_pretrained(tmp_path / "theirs").eval()
     processor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "theirs")
     waveform, _ = create_batch([5300])
@@ -174,7 +181,11 @@ def test_recognisers_other_formats_and_full_directories_are_refused(tmp_path: Pa
     with pytest.raises(ModelError, match="`--format` must be one of huggingface, but is 'onnx'"):
         export_model(tmp_path / "ours", tmp_path / "theirs", target="onnx")
     with pytest.raises(ModelError, match="must be a new or empty directory"):
-        export_model(tmp_path / "ours", tmp_path / "ours")
+        export_model(tmp_path / "ours", tmp_path / "recognizer")
+    for output in (tmp_path / "ours", tmp_path / "ours" / "theirs", tmp_path / "x" / ".."):
+        with pytest.raises(ModelError, match=r"must be outside of .*, and not above it"):
+            export_model(tmp_path / "ours", output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "recognizer"]
     with pytest.raises(ModelError, match="does not exist"):
         export_model(tmp_path / "nothing", tmp_path / "theirs")
 

@@ -57,6 +57,9 @@ def create_config(norm: str, norm_first: bool):
         feat_proj_dropout=0.0,
         feat_quantizer_dropout=0.0,
         final_dropout=0.0,
+        mask_time_prob=0.6,
+        mask_time_length=7,
+        mask_time_min_masks=3,
         attn_implementation="eager",
     )
 
@@ -241,8 +244,24 @@ def test_names_and_configuration_survive_the_way_back(norm: str):
     back = state_to_huggingface(ours.state_dict())
     assert back.keys() == theirs.state_dict().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in theirs.state_dict().items())
+    masks = (ours.config.mask_prob, ours.config.mask_length, ours.config.mask_min_spans)
+    assert masks == (0.6, 7, 3)
     document = config_to_huggingface(ours.config)
     original = theirs.config.to_dict()
     different = {k for k, v in document.items() if k != "architectures" and original[k] != v}
     assert different <= {"conv_dim", "conv_kernel", "conv_stride"}
     assert pretrain_config_from_huggingface(original | document) == ours.config
+
+
+@pytest.mark.parametrize(("prob", "length"), [(0.65, 10), (0.3, 4)])
+def test_both_mask_as_many_frames_with_the_same_settings(prob: float, length: int):
+    """`mask_time_prob` means what `mask_prob` means, and not the probability of a start."""
+    from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
+
+    np.random.seed(0)
+    rng = np.random.default_rng(0)
+    theirs = _compute_mask_indices((400, 500), prob, length, min_masks=2).mean()
+    drawn = [
+        compute_span_mask(500, prob=prob, length=length, min_spans=2, rng=rng) for _ in range(400)
+    ]
+    assert abs(theirs - np.mean(drawn)) < 0.01

@@ -117,6 +117,29 @@ def test_encoder_alone_gets_a_new_quantiser_and_says_so(
         assert torch.equal(tensor, again.model.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("place", ["theirs", "theirs/ours", ".", "link"])
+def test_output_never_touches_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    create_theirs("group").save_pretrained(tmp_path / "theirs")
+    (tmp_path / "link").symlink_to("theirs")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"must be outside of theirs, and not above it"):
+        import_model("theirs", place)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_model_directory_around_a_file_is_not_replaced(tmp_path: Path) -> None:
+    create_theirs("group").save_pretrained(tmp_path / "theirs")
+    import_model(tmp_path / "theirs", tmp_path / "ours")
+    torch.save({}, tmp_path / "ours" / "weeks_of_training.pt")
+    with pytest.raises(ModelError, match=r"must be outside of .*, and not above it"):
+        import_model(tmp_path / "ours" / "weeks_of_training.pt", tmp_path / "ours")
+    assert (tmp_path / "ours" / "weeks_of_training.pt").exists()
+    import_model(tmp_path / "theirs", tmp_path / "ours")  # ours again: that may be replaced
+
+
 def to_fairseq(state: dict[str, Tensor], norm: str) -> dict[str, Tensor]:
     """Weights under the names that fairseq publishes."""
     conv_norm = "2.1" if norm == "layer" else "2"
@@ -245,15 +268,121 @@ def test_settings_of_training_come_along(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("latent_temp", "(2, 'x')"), ("latent_temp", [2.0]), ("mask_prob", "a b")]
+    ("name", "value"),
+    [
+        ("latent_temp", "(2, 'x')"),
+        ("latent_temp", [2.0]),
+        ("latent_temp", [2.0, float("inf"), 0.9]),
+        ("mask_prob", "a b"),
+        ("mask_length", 7.5),
+        ("feature_grad_mult", float("nan")),
+        ("encoder_embed_dim", "x"),
+        ("dropout", "${a}"),
+        ("latent_vars", [1]),
+        ("encoder_attention_heads", True),
+        ("layer_norm_first", "False"),
+        ("conv_bias", 1),
+        ("extractor_mode", "group_norm"),
+        ("extractor_mode", ["layer_norm"]),
+        ("activation_fn", "relu"),
+        ("activation_fn", "gelu_accurate"),
+        ("normalize", "no"),
+    ],
 )
-def test_settings_of_training_that_are_no_numbers_are_refused(
+def test_settings_of_fairseq_that_cannot_be_are_refused_by_name(
     tmp_path: Path, name: str, value: Any
 ) -> None:
     settings = argparse.Namespace(**(create_settings("group") | {name: value}))
     torch.save({"args": settings, "model": {}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ModelError, match=f"`{name}` (cannot be understood|must have)"):
+    with pytest.raises(ModelError, match=f"`{name}` (cannot be understood|must )") as caught:
         import_model(tmp_path / "checkpoint.pt", tmp_path / "ours")
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("processor", ["none", "without the key", "true", "false"])
+def test_normalisation_is_what_the_processor_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], norm: str, processor: str
+) -> None:
+    create_theirs(norm).save_pretrained(tmp_path / "theirs")
+    documents = {
+        "without the key": {"feature_size": 1},
+        "true": {"do_normalize": True},
+        "false": {"do_normalize": False},
+    }
+    if processor in documents:
+        path = tmp_path / "theirs" / "preprocessor_config.json"
+        path.write_text(json.dumps(documents[processor]))
+    options = import_recipe.parse_arguments([str(tmp_path / "theirs"), str(tmp_path / "ours")])
+    import_recipe.run(options)
+    expected = {"none": norm == "layer", "false": False}.get(processor, True)
+    assert load_pretrain_model(tmp_path / "ours").config.waveform.normalize is expected
+    is_told = f"waveform.normalize={expected}" in capsys.readouterr().out
+    assert is_told is (processor == "none")
+
+
+def test_normalisation_that_is_no_switch_is_refused(tmp_path: Path) -> None:
+    create_theirs().save_pretrained(tmp_path / "theirs")
+    (tmp_path / "theirs" / "preprocessor_config.json").write_text('{"do_normalize": "false"}')
+    with pytest.raises(ModelError, match="do_normalize must be true or false, but is 'false'"):
+        import_model(tmp_path / "theirs", tmp_path / "ours")
+
+
+def test_fairseq_file_that_does_not_tell_normalisation_says_so(tmp_path: Path) -> None:
+    weights = to_fairseq(create_theirs("layer").state_dict(), "layer")
+    settings = argparse.Namespace(**create_settings("layer"))
+    torch.save({"args": settings, "model": weights}, tmp_path / "old.pt")
+    imported = import_model(tmp_path / "old.pt", tmp_path / "ours")
+    assert imported.model.config.waveform.normalize
+    assert imported.assumed == {"waveform.normalize": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mask_time_prob": 0.5, "mask_time_length": 7, "mask_time_min_masks": 3}, (0.5, 7, 3)),
+        ({"mask_time_prob": 0.05, "mask_time_length": 7}, (0.65, 10, 2)),  # of finetuning
+        ({"mask_time_prob": 0.075}, (0.65, 10, 2)),
+    ],
+)
+def test_masks_of_pretraining_come_along(
+    tmp_path: Path, changes: dict[str, Any], expected: tuple[float, int, int]
+) -> None:
+    create_theirs().save_pretrained(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    config = imported.model.config
+    assert (config.mask_prob, config.mask_length, config.mask_min_spans) == expected
+    printed = "\n".join(import_recipe.describe(imported, "ours"))
+    is_assumed = "mask_prob=0.65, mask_length=10, mask_min_spans=2" in printed
+    assert is_assumed is (changes["mask_time_prob"] < 0.1)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_command_says_which_temperature_the_quantiser_will_have(tmp_path: Path, bare: bool) -> None:
+    create_theirs(bare=bare).save_pretrained(tmp_path / "theirs")
+    imported = import_model(tmp_path / "theirs", tmp_path / "ours")
+    printed = "\n".join(import_recipe.describe(imported, "ours"))
+    assert ("new Gumbel quantiser begins at its `temperature_start`" in printed) is bare
+    assert ("kept Gumbel quantiser stays at its `temperature_end`" in printed) is not bare
+
+
+def test_flags_name_the_project_and_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_theirs("group").save_pretrained(tmp_path / "theirs")
+    words = [str(tmp_path / "theirs"), "--output", str(tmp_path / "ours")]
+    monkeypatch.setattr("sys.argv", ["speechvq import", "--from", "fairseq", *words])
+    with pytest.raises(SystemExit) as caught:
+        import_recipe.main()
+    assert caught.value.code == 2
+    assert "`--from` must be huggingface, or left out, but is fairseq" in capsys.readouterr().err
+    assert not (tmp_path / "ours").exists()
+    monkeypatch.setattr("sys.argv", ["speechvq import", "--from", "huggingface", *words])
+    import_recipe.main()
+    assert load_pretrain_model(tmp_path / "ours").config.encoder.num_layers == 2
 
 
 @pytest.mark.parametrize("preset", ["base", "large"])
@@ -362,6 +491,11 @@ def test_finetuned_directory_of_transformers_is_refused(tmp_path: Path) -> None:
         ({"hidden_size": "32"}, "must be a int"),
         ({"num_attention_heads": 5}, "settings cannot work"),
         ({"num_hidden_layers": 3}, "do not fit the settings"),
+        ({"intermediate_size": 2**40}, "do not fit the settings"),
+        ({"intermediate_size": 2**62}, "settings cannot work"),
+        ({"intermediate_size": 2**90}, "settings cannot work"),
+        ({"mask_time_prob": "0.65"}, "mask_time_prob must be a number"),
+        ({"mask_time_prob": 0.65, "mask_time_length": 7.5}, "mask_length must be a int"),
     ],
 )
 def test_settings_of_transformers_that_cannot_be_are_refused(
@@ -428,6 +562,8 @@ def test_damaged_files_are_errors_and_nothing_else(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"cfg": {"model": {}, "task": {"_name": "audio_finetuning"}}}, "not a finetuned one"),
+        ({"cfg": {"model": {}, "task": {"_name": [1]}}}, "not a finetuned one"),
+        ({"model": {1: torch.zeros(3)}}, "must hold tensors only, by their names"),
         ({"args": None}, "must have `model` and `cfg` or `args`"),
         ({"model": {"mask_emb": torch.zeros(3)}}, "cannot work|do not fit"),
         ({"model": {"encoder.layers.0.adapter.weight": torch.zeros(3)}}, "no counterpart"),
@@ -444,7 +580,15 @@ def test_checkpoint_of_another_kind_is_refused(
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').getcwd()", "[(1, 2)]", "[(16, 10, 5)] * 999", "[(a, 1, 1)]", "["]
+    "text",
+    [
+        "__import__('os').getcwd()",
+        "[(1, 2)]",
+        "[(16, 10, 5)] * 999",
+        "[(16, 10, 5)] * 9 * 9",
+        "[(a, 1, 1)]",
+        "[",
+    ],
 )
 def test_layers_are_read_and_not_run(tmp_path: Path, text: str) -> None:
     settings = create_settings("group") | {"conv_feature_layers": text}
@@ -471,6 +615,5 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_settings_become_plain_whatever_wrote_them() -> None:
     config = omegaconf.OmegaConf.create({"a": {"b": [1, 2.5, "x", None]}, "c": True})
     program = pickle.dumps({"cfg": config, "args": argparse.Namespace(d=3)})
-    reader = foreign_pickle._Reader(__import__("io").BytesIO(program), lambda *_: torch.zeros(0))
-    found = to_plain(reader.load())
+    found = to_plain(foreign_pickle.load_program(program, lambda *_: torch.zeros(0)))
     assert found == {"cfg": {"a": {"b": [1, 2.5, "x", None]}, "c": True}, "args": {"d": 3}}

@@ -101,6 +101,18 @@ def test_other_directories_are_not_replaced(tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
+@pytest.mark.parametrize("config", [None, "", "[]", '{"model_type": "wav2vec2"}'])
+def test_weights_alone_do_not_make_a_directory_ours(tmp_path, config):
+    """Other projects name their files the same."""
+    (tmp_path / "model.safetensors").write_bytes(b"weeks of training")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    before = read_files(tmp_path)
+    with pytest.raises(ModelError, match="must be a new, empty or model directory"):
+        save_model(tmp_path, create_pretrain_model(create_config()))
+    assert read_files(tmp_path) == before
+
+
 def test_card_tells_size_results_and_corpus(pretrained):
     card = (pretrained / "README.md").read_text()
     for text in ("load_pretrain_model", "2 layers × 32", "| accuracy | 0.25 |", "hours.mdw_Latn"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from speechvq.training.continuation import (
     check_init,
     find_kept,
     load_kept,
-    read_untrained,
+    read_fresh,
     summarize_forgetting,
 )
 
@@ -75,17 +76,27 @@ def test_codebooks_and_task_are_kept_where_they_are_the_same(
 
 
 @pytest.mark.parametrize(
-    ("untrained", "kept"),
-    [({"quantizer", "task"}, Kept(False, False)), ({"task"}, Kept(True, False)),
-     ({"mask_embedding"}, Kept(True, True))],
-)  # fmt: skip
-def test_parts_that_an_imported_model_did_not_have_are_new(
-    tmp_path: Path, untrained: set[str], kept: Kept
+    ("fresh", "kept", "reason"),
+    [
+        (["quantizer", "task"], Kept(False, False, False), "the checkpoint .* has none"),
+        (["task"], Kept(True, False), "the task's projections are new"),
+        (["encoder.mask_embedding"], Kept(True, True), "with its codebooks"),
+        ([], Kept(True, True), "with its codebooks"),
+        (None, Kept(True, True), "with its codebooks"),
+    ],
+)
+def test_parts_that_an_import_made_up_are_not_kept(
+    tmp_path: Path, fresh: list[str] | None, kept: Kept, reason: str
 ) -> None:
     source = create_pretrain_model(create_architecture())
-    save_model(tmp_path / "model", source, training={"fresh": sorted(untrained)})
-    assert read_untrained(str(tmp_path / "model")) == untrained
-    assert find_kept(source, create_pretrain_model(create_architecture()), untrained) == kept
+    training = None if fresh is None else {"imported_from": "x", "fresh": fresh}
+    save_model(tmp_path / "model", source, training=training)
+    model = create_pretrain_model(create_architecture())
+    codebook = model.quantizer.state_dict()["codebook"].clone()
+    found = load_kept(source, model, read_fresh(str(tmp_path / "model")))
+    assert found == kept
+    assert torch.equal(model.quantizer.state_dict()["codebook"], codebook) is not kept.quantizer
+    assert re.search(reason, found.describe("model"))
 
 
 def test_grids_of_the_same_size_and_other_levels_are_not_the_same() -> None:

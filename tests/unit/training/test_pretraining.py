@@ -14,8 +14,11 @@ from fairseq2.device import CPU
 from fairseq2.gang import FakeGang
 
 from speechvq.errors import DataError, TrainingDivergedError
-from speechvq.models.config import Features
-from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig
+from speechvq.models.build import create_pretrain_model
+from speechvq.models.config import Features, GumbelConfig
+from speechvq.models.directory import save_model
+from speechvq.models.presets import create_preset
+from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
 from speechvq.training.guards import FiniteGuard
 from speechvq.training.pretraining import PretrainJob, load_pretrain_data
 from speechvq.training.run_directory import RunDirectory
@@ -115,3 +118,26 @@ def test_resumed_job_recalls_the_health_of_its_codebooks(
         values: dict[str, object] = {"targets": 900, "equal_share": 0.9, "perplexity": [9.0, 9.0]}
         job._on_values(values)
         assert values["alarm"] == 1  # the second unhealthy interval in a row after the alarm
+
+
+@pytest.mark.parametrize("fresh", [[], ["quantizer", "task"]])
+def test_temperature_falls_unless_the_quantiser_has_learned_already(
+    tmp_path: Path, fresh: list[str]
+) -> None:
+    architecture = create_preset("tiny")
+    source = create_pretrain_model(architecture)
+    save_model(tmp_path / "model", source, training={"fresh": fresh})
+    config = PretrainConfig(
+        output=str(tmp_path / "run"),
+        corpus=["c"],
+        init=str(tmp_path / "model"),
+        architecture=architecture,
+        quantizer_init=QuantizerInit.random,  # k-means would need speech
+    )
+    job = PretrainJob(config, None, RunDirectory(config, "pretrain"), source)  # type: ignore[arg-type]
+    job.create_model()
+    quantizer = architecture.quantizer
+    assert isinstance(quantizer, GumbelConfig)
+    first = quantizer.temperature_start * quantizer.temperature_decay
+    expected = first if fresh else quantizer.temperature_end
+    assert job._get_temperature(1) == pytest.approx(expected)
