@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 
 from speechvq.models.config import PretrainModelConfig, QuantizerConfig
 from speechvq.models.config_json import QUANTIZER_KINDS
-from speechvq.models.presets import PRESETS, create_preset
+from speechvq.models.presets import PRESETS, create_gumbel, create_preset
 from speechvq.training.presets import create_training_preset
 
 
@@ -75,7 +75,7 @@ def _register_quantizers(store: ConfigStore, found: PretrainModelConfig | None) 
     """Add the group `quantizer`: every kind, and each preset's own, or the one found instead."""
     nodes: dict[str, QuantizerConfig] = {kind: cls() for kind, cls in QUANTIZER_KINDS.items()}
     for preset in PRESETS:
-        nodes[f"gumbel_{preset}"] = create_preset(preset).quantizer
+        nodes[f"gumbel_{preset}"] = create_gumbel(preset)
         nodes[f"of_{preset}"] = (found or create_preset(preset)).quantizer
     for name, node in nodes.items():
         store.store(group="quantizer", name=name, node=node, package="architecture.quantizer")

@@ -14,6 +14,7 @@ from speechvq.models.config import (
     Features,
     GumbelConfig,
     PretrainModelConfig,
+    SimVQConfig,
     WaveformConfig,
 )
 
@@ -44,11 +45,25 @@ def create_preset(name: str) -> PretrainModelConfig:
     raise ConfigError([f"`preset` must be one of {', '.join(PRESETS)}, but is {name!r}."])
 
 
+def create_gumbel(name: str) -> GumbelConfig:
+    """Gumbel quantiser that fits a named size, whether it is that size's own or not.
+
+    Args:
+        name: One of `PRESETS`.
+    """
+    quantizer = create_preset(name).quantizer
+    if isinstance(quantizer, GumbelConfig):
+        return quantizer
+    return GumbelConfig(temperature_decay=0.999)  # for runs of a few thousand updates
+
+
 def _create_tiny() -> PretrainModelConfig:
-    """6.7 M parameters: minutes on two CPU cores.
+    """6.5 M parameters: minutes on two CPU cores.
 
     Frames of 40 ms: half the work of 20 ms, and a recogniser learns from far fewer updates. No
     dropout, as a run this short sees little twice; attention dropout would cost 40 % of a step.
+    SimVQ, as recognisers learn better from it than from Gumbel's quantiser after the same few
+    updates (docs/results.md, "Quantisers on real speech: error rates after finetuning").
     """
     return PretrainModelConfig(
         features=Features.fbank,
@@ -70,7 +85,7 @@ def _create_tiny() -> PretrainModelConfig:
             position_kernel=64,
             conv_kernel=15,
         ),
-        quantizer=GumbelConfig(temperature_decay=0.999),
+        quantizer=SimVQConfig(),
         mask_length=5,
         feature_penalty_weight=0.0,
         feature_grad_scale=1.0,

@@ -24,6 +24,7 @@ FSQ = (
     "architecture.quantizer.code_dim=4",
 )
 ALWAYS_ALARMED = (
+    "quantizer=gumbel_tiny",
     "health.min_perplexity_share=1.0",
     "health.patience=2",
     "architecture.quantizer.codebook_size=16",

@@ -256,12 +256,12 @@ def test_configurations_and_presets_know_no_torch():
 def test_configurations_compose_in_omegaconf():
     omegaconf = pytest.importorskip("omegaconf")
     config = omegaconf.OmegaConf.structured(create_preset("tiny"))
-    config.quantizer.temperature_end = 0.7
+    config.quantizer.commitment = 0.7
     config.features = "waveform"
     config.encoder.num_layers = 2
     found = omegaconf.OmegaConf.to_object(config)
     expected = create_preset("tiny")
-    expected.quantizer.temperature_end = 0.7  # type: ignore[attr-defined]
+    expected.quantizer.commitment = 0.7  # type: ignore[attr-defined]
     expected.features = type(expected.features)("waveform")
     expected.encoder.num_layers = 2
     assert found == expected

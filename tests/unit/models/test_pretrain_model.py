@@ -15,7 +15,7 @@ from speechvq.models.config import (
     WaveformConfig,
 )
 from speechvq.models.interop_huggingface import config_to_huggingface
-from speechvq.models.presets import PRESETS, create_preset
+from speechvq.models.presets import PRESETS, create_gumbel, create_preset
 from speechvq.nn.masking import compute_span_mask, sample_distractors
 
 FRONT_ENDS = ["fbank", "layer", "group"]
@@ -179,7 +179,7 @@ def test_channel_mask_hides_channels():
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("tiny", 6.7), ("small", 22.9), ("base", 95.0), ("large", 317.4)]
+    ("name", "millions"), [("tiny", 6.5), ("small", 22.9), ("base", 95.0), ("large", 317.4)]
 )
 def test_presets_have_their_size_and_are_valid(name, millions):
     config = create_preset(name)
@@ -222,9 +222,12 @@ def test_silent_frames_of_filter_banks_stay_small():
     assert quiet.var(1).mean() < 0.1 * quiet.square().mean()
 
 
-def test_local_convolutions_are_not_exported():
+def test_local_convolutions_and_other_quantizers_are_not_exported():
     config = create_preset("tiny")
     config.features = Features.waveform
+    with pytest.raises(ModelError, match="`quantizer` must be gumbel"):
+        config_to_huggingface(config)
+    config.quantizer = create_gumbel("tiny")
     with pytest.raises(ModelError, match="conv_kernel` must be 0"):
         config_to_huggingface(config)
     config.encoder.conv_kernel = 0

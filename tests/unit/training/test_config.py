@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from speechvq.models.config import VQConfig
 from speechvq.training.config import HealthAction, HealthConfig, Parallelism, PretrainConfig
 
 
@@ -28,6 +29,7 @@ def test_entries_that_ranks_share_out_are_not_restarted() -> None:
     config = PretrainConfig(
         output="o", corpus=["c"], health=HealthConfig(action=HealthAction.restart)
     )
+    config.architecture.quantizer = VQConfig()
     assert config.validate() == []
     config.parallelism = Parallelism.fsdp
     assert ["`health.action` must not be restart" in problem for problem in config.validate()] == [

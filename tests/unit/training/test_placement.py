@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from speechvq.data.index import load_index
 from speechvq.data.rows import RowReader
 from speechvq.errors import DataError
 from speechvq.models.build import create_pretrain_model
-from speechvq.models.presets import create_preset
+from speechvq.models.presets import create_gumbel, create_preset
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.training import placement
 from speechvq.training.placement import _draw_utterances, collect_features, place_quantizer
@@ -20,7 +21,7 @@ from tests.support.corpora import write_tone_corpus
 
 
 def create_model(codebook_size: int) -> PretrainModel:
-    architecture = create_preset("tiny")
+    architecture = replace(create_preset("tiny"), quantizer=create_gumbel("tiny"))
     architecture.quantizer.codebook_size = codebook_size
     torch.manual_seed(0)
     return create_pretrain_model(architecture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from speechvq.errors import DataError, TrainingDivergedError
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.directory import save_model
-from speechvq.models.presets import create_preset
+from speechvq.models.presets import create_gumbel, create_preset
 from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
 from speechvq.training.guards import FiniteGuard
 from speechvq.training.pretraining import PretrainJob, load_pretrain_data
@@ -124,7 +125,7 @@ def test_resumed_job_recalls_the_health_of_its_codebooks(
 def test_temperature_falls_unless_the_quantiser_has_learned_already(
     tmp_path: Path, fresh: list[str]
 ) -> None:
-    architecture = create_preset("tiny")
+    architecture = replace(create_preset("tiny"), quantizer=create_gumbel("tiny"))
     source = create_pretrain_model(architecture)
     save_model(tmp_path / "model", source, training={"fresh": fresh})
     config = PretrainConfig(
