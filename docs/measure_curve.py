@@ -29,13 +29,19 @@ FINETUNE = [
     "precision=fp32", "validate_every=250", "checkpoint_every=250", "log_every=50",
     "tensorboard=false",
 ]  # fmt: skip
+SMALL_BATCHES = ["batch.batch_seconds=15"]
 RECIPES = {
-    "plain": ("plain", ["architecture.encoder.conv_kernel=0", "quantizer_init=random"]),
-    "gumbel": ("`tiny`", []),
+    "plain": (
+        "plain",
+        ["quantizer=gumbel_tiny", "architecture.encoder.conv_kernel=0", "quantizer_init=random"],
+    ),
+    "gumbel": ("`tiny`, Gumbel", ["quantizer=gumbel_tiny"]),
+    "small": ("`tiny`, Gumbel, batches of 15 s", ["quantizer=gumbel_tiny", *SMALL_BATCHES]),
+    "simvq": ("`tiny`, batches of 15 s", SMALL_BATCHES),
 }
 """Name in paths: name in the table, and what pretraining is told."""
-UPDATES = {"plain": (500,), "gumbel": (500, 2400)}
-"""Updates of pretraining by recipe; 60 s of audio each."""
+UPDATES = {"plain": (500,), "gumbel": (500, 2400), "small": (4800,), "simvq": (4800,)}
+"""Updates of pretraining by recipe."""
 MINUTES = (10, 60)
 STEPS = 500
 SCRATCH_RATES = ("1e-3", "2e-3")
@@ -103,6 +109,13 @@ class Curve:
              f"where=source={LANGUAGES[point.language]}"],
         )  # fmt: skip
 
+    def read_hours(self, point: Point) -> str:
+        """Hours of audio that pretraining heard."""
+        if not point.updates:
+            return "0"
+        summary = read_summary(self.runs / "c" / f"{point.recipe}{point.updates}")
+        return f"{summary['train']['audio_hours']:.1f}"
+
     def measure(self) -> None:
         """Do everything, two runs at a time, and write it down."""
         points = [
@@ -136,7 +149,7 @@ class Curve:
             rows.append(
                 [
                     point.language, f"{point.minutes} min", label, point.updates,
-                    f"{point.updates / 60:.0f}",
+                    self.read_hours(point),
                     f"{100 * read_summary(trained[point])['best']['cer']:.1f}",
                     format_rate(read_metrics(path), "cer"), gain,
                 ]
@@ -153,10 +166,10 @@ class Curve:
                 "`plain`: no convolution in the encoder's layers, random initial codebooks.",
                 "Paired by utterance, pretrained less from scratch: " + "; ".join(differences)
                 + ".",
-                "![error rate against updates of pretraining](curve.svg)",
+                "![error rate against hours of pretraining](curve.svg)",
             ],
         }, COMMAND)  # fmt: skip
-        picture = draw_lines(_draw_series(scores), x_label="updates of pretraining, 60 s each",
+        picture = draw_lines(_draw_series(self, scores), x_label="hours heard in pretraining",
                              y_label="CER on test, %")  # fmt: skip
         (DOCS / "curve.svg").write_text(picture, encoding="utf-8")
 
@@ -167,14 +180,14 @@ def _list_pretrainings() -> list[tuple[str, int]]:
     return sorted(jobs, key=lambda job: -job[1])
 
 
-def _draw_series(scores: dict[Point, Path]) -> list[Series]:
+def _draw_series(curve: Curve, scores: dict[Point, Path]) -> list[Series]:
     """CER of each language, minutes and recipe, from no update on."""
     series = []
     for language in LANGUAGES:
         for minutes in MINUTES:
             for recipe, (label, _) in RECIPES.items():
-                chosen: list[tuple[int, Any]] = [
-                    (point.updates, read_metrics(path))
+                chosen: list[tuple[float, Any]] = [
+                    (float(curve.read_hours(point)), read_metrics(path))
                     for point, path in scores.items()
                     if (point.language, point.minutes) == (language, minutes)
                     and point.recipe in ("", recipe)
@@ -182,7 +195,7 @@ def _draw_series(scores: dict[Point, Path]) -> list[Series]:
                 series.append(
                     Series(
                         name=f"{language}, {minutes} min, {label.strip('`')}",
-                        x=[updates for updates, _ in chosen],
+                        x=[hours for hours, _ in chosen],
                         y=[100 * metrics["cer"] for _, metrics in chosen],
                         low=[100 * metrics["cer_interval"][0] for _, metrics in chosen],
                         high=[100 * metrics["cer_interval"][1] for _, metrics in chosen],

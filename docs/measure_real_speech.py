@@ -31,7 +31,10 @@ LANGUAGES = {
     "mdw_Latn": ("mboshi", ["max_train_seconds=3600"]),
 }
 """Language: its source, and what finetuning is told beyond it."""
-PRETRAIN = ["precision=fp32", "validate_every=400", "checkpoint_every=400", "max_dev_seconds=300"]
+PRETRAIN = [
+    "quantizer=gumbel_tiny", "precision=fp32", "validate_every=400", "checkpoint_every=400",
+    "max_dev_seconds=300",
+]  # fmt: skip
 FINETUNE = ["precision=fp32", "validate_every=250", "checkpoint_every=250", "log_every=50"]
 STEPS = 1500
 SCRATCH_RATES = ("1e-3", "2e-3")
