@@ -26,7 +26,6 @@ _TAR_COMPRESSION = {
     **{".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.bz2": "bz2", ".tbz2": "bz2"},
     **{".tar.xz": "xz", ".txz": "xz", ".tar.zst": "zst", ".tzst": "zst"},
 }
-ARCHIVE_SUFFIXES = (*_TAR_COMPRESSION, ".zip")
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _InvalidHeader = tarfile.InvalidHeaderError  # type: ignore[attr-defined]
 _TruncatedHeader = tarfile.TruncatedHeaderError  # type: ignore[attr-defined]

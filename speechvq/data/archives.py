@@ -14,7 +14,6 @@ import threading
 import zipfile
 
 from speechvq.data.archive_listing import (
-    ARCHIVE_SUFFIXES,
     DAMAGE,
     DEFAULT_LIMITS,
     ArchiveLimits,
@@ -27,6 +26,7 @@ from speechvq.data.archive_listing import (
     read_header,
 )
 from speechvq.data.embedded import ROWS_SUFFIX, read_embedded_audio
+from speechvq.data.format_names import ARCHIVE_SUFFIXES
 from speechvq.data.storage import find_size, is_remote, open_file, resolve_path
 from speechvq.errors import DataError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechvq.data.audio import Waveform, encode_flac, load_audio
+from speechvq.data.audio import Waveform, encode_flac
 from speechvq.data.audio_errors import AudioError, TooLongAudioError, TruncatedAudioError
 from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import write_text_atomically
@@ -21,6 +21,7 @@ from speechvq.data.loudness import Loudness, measure_loudness, measure_sound_sec
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.parts import PartWriter, partition_directory
 from speechvq.data.records import SAMPLE_RATE, Flag, Reason, Rejection, Utterance
+from speechvq.data.row_audio import load_row_audio
 from speechvq.data.segments import Span, cut_at_pauses
 from speechvq.data.tally import PartResult
 from speechvq.data.text import find_text_flags, get_normalizer
@@ -134,7 +135,7 @@ def _load_clip(row: ManifestRow, config: PrepareConfig, result: PartResult) -> _
     result.
     """
     try:
-        audio = load_audio(Path(row.root) / row.path, max_seconds=config.max_recording_seconds)
+        audio = load_row_audio(row, max_seconds=config.max_recording_seconds)
     except TruncatedAudioError as error:
         seconds = error.num_samples / SAMPLE_RATE
         declared = error.declared_seconds or row.seconds
@@ -261,8 +262,10 @@ def _create_utterance(
         windows, offset + span.num_samples, config.segment.threshold
     )[offset:]
     loudness = measure_loudness(waveform, silence_dbfs=config.silence_dbfs, near_speech=near_speech)
-    begin, end = span.begin / SAMPLE_RATE, span.end / SAMPLE_RATE
-    is_whole = span.num_samples == len(clip.waveform)
+    offset_seconds = row.begin_seconds or 0.0
+    begin = offset_seconds + span.begin / SAMPLE_RATE
+    end = offset_seconds + span.end / SAMPLE_RATE
+    is_whole = span.num_samples == len(clip.waveform) and row.begin_seconds is None
     normalizer = get_normalizer(config.normalizer)
     text = normalizer(row.transcript, row.language) if row.transcript is not None else ""
     return Utterance(
@@ -275,6 +278,7 @@ def _create_utterance(
         raw_text=row.transcript,
         source=row.source,
         licence=row.licence,
+        url=row.url,
         speaker=row.speaker,
         recording=row.recording,
         path=row.path,

@@ -119,7 +119,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
 
 def plan_preparation(config: PrepareConfig) -> Plan:
     """Reads the manifests and divides the work; reads no audio, writes nothing."""
-    rows, rejections = read_manifests(config.input)
+    rows, rejections = read_manifests(config.input, format=config.format, language=config.language)
     seconds = estimate_seconds(rows)
     rows = assign_splits(
         rows, seconds, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed

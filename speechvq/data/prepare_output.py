@@ -30,6 +30,7 @@ from speechvq.data.corpus import CORPUS_FILE, write_corpus_info, write_text_atom
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.records import Rejection
 from speechvq.data.splits import SpeakerOverlap, find_speaker_overlaps
+from speechvq.data.storage import is_remote
 from speechvq.data.tally import DURATION_EDGES, SNR_EDGES, PartResult, Totals, add_up, to_hours
 from speechvq.data.text import get_normalizer
 from speechvq.data.work import Part
@@ -228,7 +229,9 @@ def _keep_effective(config: PrepareConfig) -> dict[str, Any]:
     path.
     """
     values = {key: value for key, value in asdict(config).items() if key not in _WITHOUT_EFFECT}
-    values["input"] = [str(Path(path).resolve()) for path in config.input]
+    values["input"] = [
+        path if is_remote(path) else str(Path(path).resolve()) for path in config.input
+    ]
     return values
 
 

@@ -42,6 +42,8 @@ class Utterance:
     directory."""
     licence: str | None = None
     """What may be done with the recording, in the manifest's words."""
+    url: str | None = None
+    """Where the recording was found."""
     speaker: str | None = None
     """Speaker label, unique within its source only."""
     recording: str = ""

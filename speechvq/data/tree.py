@@ -94,9 +94,13 @@ class FileTree:
                 entries.setdefault(place, entry)
         return dict(sorted(entries.items()))
 
-    @functools.cached_property
+    @property
     def refusals(self) -> list[tuple[str, Refusal]]:
-        """What of the archives is not used: the path of the archive or member, and why."""
+        """What is not used of the archives that were looked into: the path of the archive or
+        member, and why.
+        """
+        if "_listings" not in self.__dict__:
+            return []
         return [
             (f"{archive}{SEPARATOR}{refusal.name}" if refusal.name else archive, refusal)
             for archive, listing in self._listings.items()
@@ -151,6 +155,10 @@ class FileTree:
                 return None
         return self.entries.get(path.removeprefix("./"))
 
+    def is_file(self, path: str) -> bool:
+        """Returns whether there is such a file outside any archive."""
+        return not self._archive and find_size(self.root, path) is not None
+
     def exists(self, path: str) -> bool:
         """Returns whether there is such a file, in an archive or not."""
         try:
@@ -164,6 +172,13 @@ class FileTree:
         """
         prefix = f"{folder}/" if folder not in ("", ".") else ""
         paths = [path for path in self._audio_by_stem.get(stem, ()) if path.startswith(prefix)]
+        return paths[0] if len(paths) == 1 else None
+
+    def find_by_stem_below(self, stem: str, tail: str) -> str | None:
+        """Returns the audio file of a name without suffix under any folder whose path ends so; None
+        where there is none or more than one.
+        """
+        paths = [path for path in self._audio_by_stem.get(stem, ()) if f"/{tail}/" in f"/{path}"]
         return paths[0] if len(paths) == 1 else None
 
     def find_files(self, *names: str) -> list[str]:
