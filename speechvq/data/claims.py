@@ -16,6 +16,7 @@ from speechvq.data.config import PREPARE_FILE, DecideConfig, PrepareConfig, Segm
 from speechvq.data.corpus import CORPUS_FILE, write_text_atomically
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.records import Rejection
+from speechvq.data.storage import is_remote
 from speechvq.errors import ConfigError
 
 DECISION_KEYS = (
@@ -36,7 +37,9 @@ def list_measuring_keys(config: PrepareConfig) -> dict[str, Any]:
         for key, value in asdict(config).items()
         if key not in (*_WITHOUT_EFFECT, *DECISION_KEYS)
     }
-    values["input"] = sorted(str(Path(path).resolve()) for path in config.input)
+    values["input"] = sorted(
+        path if is_remote(path) else str(Path(path).resolve()) for path in config.input
+    )
     return values
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from speechvq.data.format_names import ARCHIVE_SUFFIXES, FORMAT_NAMES
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
 from speechvq.errors import DataError
+from speechvq.languages import parse_language
 
 PREPARE_FILE = "prepare.json"
 """In the output: with which configuration and input it was begun."""
@@ -89,8 +91,12 @@ class PrepareConfig:
     """From folders of recordings to a corpus."""
 
     input: list[str] = field(default_factory=list)
-    """A directory with audio and `manifest.tsv`, `.csv` or `.jsonl`; or a list of such
-    directories."""
+    """A directory, an archive (tar, zip) or a URL (`s3://`, `gs://`) that holds a corpus in one of
+    the known formats; or a list of them."""
+    format: str = ""
+    """The format of the input, such as `common_voice`; empty to find out (docs/preparing.md)."""
+    language: str = ""
+    """The language of what does not say it, such as `hin_Deva`."""
     output: str = MISSING_VALUE
     """Where the corpus will stand: a new or empty directory, or one that the same command was
     preparing."""
@@ -148,9 +154,9 @@ class PrepareConfig:
 
 def _check_paths(config: PrepareConfig) -> list[str]:
     problems = [
-        f"`input` must name directories, but {path!r} is none."
+        f"`input` must name directories, archives or URLs, but {path!r} is none."
         for path in config.input
-        if not Path(path).is_dir()
+        if "://" not in path and not Path(path).is_dir() and not _is_archive(path)
     ]
     if not config.input and not (Path(config.output) / PREPARE_FILE).is_file():
         problems.append(
@@ -162,6 +168,10 @@ def _check_paths(config: PrepareConfig) -> list[str]:
     elif Path(config.output).exists() and not Path(config.output).is_dir():
         problems.append(f"`output` must be a directory, but {config.output!r} is a file.")
     return problems
+
+
+def _is_archive(path: str) -> bool:
+    return path.lower().endswith(ARCHIVE_SUFFIXES) and Path(path).is_file()
 
 
 def _check_numbers(config: PrepareConfig) -> list[str]:
@@ -235,6 +245,15 @@ def _check_names(config: PrepareConfig) -> list[str]:
             f"`normalizer` must be one of {', '.join(NORMALIZER_NAMES)}, but is"
             f" {config.normalizer!r}."
         )
+    if config.format and config.format not in FORMAT_NAMES:
+        problems.append(
+            f"`format` must be one of {', '.join(FORMAT_NAMES)}, but is {config.format!r}."
+        )
+    if config.language:
+        try:
+            parse_language(config.language)
+        except DataError as error:
+            problems.append(f"`language`: {error}")
     if config.shard and parse_shard(config.shard) is None:
         problems.append(
             f"`shard` must be `i/n` with 0 <= i < n, such as 0/8, but is {config.shard!r}."

@@ -62,11 +62,14 @@ class Decoder:
         self._timeout_seconds = timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
-    def decode(self, path: Path, *, num_bytes: int, max_seconds: float) -> DecodedRecording:
+    def decode(
+        self, root: str, path: str, *, num_bytes: int, max_seconds: float
+    ) -> DecodedRecording:
         """Decodes a file.
 
         Args:
-            path: The file.
+            root: The input directory, archive or URL.
+            path: The file, relative to it; perhaps a member of an archive.
             num_bytes: Its size, which decides how long it may take.
             max_seconds: A longer recording is refused.
 
@@ -75,7 +78,7 @@ class Decoder:
                 the decoder did not survive it.
         """
         limit = self._timeout_seconds + _SECONDS_A_MEGABYTE * num_bytes / 1e6
-        request = {"path": str(path), "max_seconds": max_seconds, "limit_seconds": limit}
+        request = {"root": root, "path": path, "max_seconds": max_seconds, "limit_seconds": limit}
         samples = Recording(self._directory)
         info: dict[str, Any] = {}
         try:

@@ -15,13 +15,14 @@ import os
 import signal
 import struct
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from speechvq.data.audio import open_audio, to_pcm
-from speechvq.data.audio_errors import AudioError, TooLongAudioError, TruncatedAudioError
+from speechvq.data.audio_errors import TooLongAudioError, TruncatedAudioError
+from speechvq.errors import DataError
 
 FRAME = struct.Struct("<cI")
 WALL_FACTOR = 10
@@ -52,7 +53,10 @@ def _answer(request: dict[str, Any], answers: BinaryIO) -> None:
     num_samples = num_bad = 0
     end: dict[str, Any]
     try:
-        with open_audio(Path(request["path"]), max_seconds=request["max_seconds"]) as stream:
+        root, path = request["root"], request["path"]
+        source = _find_source(root, path)
+        suffix = PurePosixPath(path).suffix.lower()
+        with open_audio(source, max_seconds=request["max_seconds"], suffix=suffix) as stream:
             info = {"sample_rate": stream.sample_rate, "num_channels": stream.num_channels}
             _send(answers, b"I", json.dumps(info).encode())
             for block in stream.blocks:
@@ -69,9 +73,18 @@ def _answer(request: dict[str, Any], answers: BinaryIO) -> None:
         end["declared_seconds"] = error.declared_seconds
     except TooLongAudioError as error:
         end = {"error": "too_long", "message": str(error), "num_samples": error.num_samples}
-    except (AudioError, OSError, ValueError, MemoryError, RuntimeError) as error:
+    except (DataError, OSError, ValueError, MemoryError, RuntimeError) as error:
         end = {"error": "unreadable", "message": str(error) or type(error).__name__}
     _send(answers, b"E", json.dumps(end).encode())
+
+
+def _find_source(root: str, path: str) -> Path | bytes:
+    if "!/" not in path and "://" not in root:
+        return Path(root) / path
+    # Imported where it is needed: most input lies in directories, and this process starts often.
+    from speechvq.data.archives import read_source_bytes
+
+    return read_source_bytes(root, path)
 
 
 def _send(answers: BinaryIO, kind: bytes, data: bytes) -> None:

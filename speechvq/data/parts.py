@@ -31,6 +31,7 @@ CORPUS_SCHEMA = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("licence", pa.string()),
+        pa.field("url", pa.string()),
         pa.field("speaker", pa.string()),
         pa.field("recording", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),

@@ -33,17 +33,12 @@ from speechvq.data.claims import (
     is_complete,
     list_deciding_keys,
 )
-from speechvq.data.clips import (
-    STATE_DIRECTORY,
-    PieceResult,
-    get_progress_file,
-    get_result_file,
-    measure_part,
-)
+from speechvq.data.clips import PieceResult, get_result_file, measure_part
 from speechvq.data.config import PrepareConfig, parse_shard
 from speechvq.data.corpus import write_text_atomically
 from speechvq.data.decide import decide
 from speechvq.data.execution import run_parts
+from speechvq.data.loading import STATE_DIRECTORY, get_progress_file
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.prepare_output import complete_corpus
 from speechvq.data.prepare_plan import (

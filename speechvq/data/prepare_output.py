@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from speechvq.data.claims import list_deciding_keys, list_measuring_keys
-from speechvq.data.clips import STATE_DIRECTORY
 from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import write_corpus_info, write_text_atomically
 from speechvq.data.decide import REASONS, Decisions
+from speechvq.data.loading import STATE_DIRECTORY
 from speechvq.data.segment_columns import SegmentColumns
 from speechvq.data.segment_table import read_segments
 from speechvq.data.splits import find_speaker_overlaps

@@ -51,7 +51,7 @@ class Plan:
 
 def plan_preparation(config: PrepareConfig) -> Plan:
     """Reads the manifests and divides the work; reads no audio, writes nothing."""
-    rows, rejections = read_manifests(config.input)
+    rows, rejections = read_manifests(config.input, format=config.format, language=config.language)
     lengths = estimate_seconds(rows)
     parts = divide_rows(rows, lengths, config.part_minutes)
     return Plan(parts=parts, rows=rows, lengths=lengths, rejections=rejections)

@@ -20,6 +20,27 @@ _MAX_BYTES_IN_MEMORY = 1200 * SAMPLE_RATE * 2
 _BYTES_A_SAMPLE = 2
 
 
+class RecordingPart:
+    """A stretch of a recording that is read like a recording of its own.
+
+    Args:
+        recording: The whole, which must stay open.
+        begin: In samples.
+        end: In samples.
+    """
+
+    def __init__(self, recording: Recording, begin: int, end: int) -> None:
+        self._recording, self.begin, self._end = recording, begin, end
+
+    def __len__(self) -> int:
+        return self._end - self.begin
+
+    def __getitem__(self, key: slice) -> Waveform:
+        """Returns a stretch as float32 (S,); the slice has no step."""
+        begin, end, _ = key.indices(len(self))
+        return self._recording[self.begin + begin : self.begin + max(begin, end)]
+
+
 class Recording:
     """Samples at 16 kHz that can be sliced; `close` frees them.
 
@@ -56,7 +77,7 @@ class Recording:
         return self._num_bytes // _BYTES_A_SAMPLE
 
     def __getitem__(self, key: slice) -> Waveform:
-        """Returns a stretch as float32 (S,); the slice has a begin and an end, and no step."""
+        """Returns a stretch as float32 (S,); the slice has no step."""
         begin, end, _ = key.indices(len(self))
         first, last = begin * _BYTES_A_SAMPLE, max(begin, end) * _BYTES_A_SAMPLE
         if self._file is None:

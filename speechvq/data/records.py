@@ -42,6 +42,8 @@ class Utterance:
     directory."""
     licence: str | None = None
     """What may be done with the recording, in the manifest's words."""
+    url: str | None = None
+    """Where the recording was found."""
     speaker: str | None = None
     """Speaker label, unique within its source only."""
     recording: str = ""
@@ -126,6 +128,9 @@ class Reason(StrEnum):
     BAD_ROW = "bad_row"
     DUPLICATE = "duplicate"
     UNKNOWN_LANGUAGE = "unknown_language"
+    NOT_A_FILE = "not_a_file"
+    ENCRYPTED = "encrypted"
+    OVER_LIMIT = "over_archive_limit"
     UNREADABLE = "unreadable"
     DECODER_CRASHED = "decoder_crashed"
     DECODER_HUNG = "decoder_hung"

@@ -25,7 +25,7 @@ DIRECTORY = "measurements"
 MANIFEST_PIECE = -1
 """The piece of what was rejected before any audio was read."""
 
-_NAMES = ("source", "language", "recording", "speaker", "licence", "split", "set_aside")
+_NAMES = ("source", "language", "recording", "speaker", "licence", "url", "split", "set_aside")
 SEGMENT_SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),

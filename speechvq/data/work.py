@@ -53,7 +53,7 @@ def divide_rows(
         Parts by language; rows by source and path, so that the order of the manifests is no matter.
     """
     limit = choose_part_seconds(sum(seconds), part_minutes)
-    order = sorted(range(len(rows)), key=lambda i: (rows[i].language, rows[i].source, rows[i].path))
+    order = sorted(range(len(rows)), key=lambda index: _sort_key(rows[index]))
     parts: list[Part] = []
     current: list[ManifestRow] = []
     length = 0.0
@@ -73,6 +73,10 @@ def divide_rows(
             )
             current, length = [], 0.0
     return parts
+
+
+def _sort_key(row: ManifestRow) -> tuple[str, str, str, float]:
+    return row.language, row.source, row.path, row.begin_seconds or 0.0
 
 
 def choose_part_seconds(total_seconds: float, part_minutes: float) -> float:

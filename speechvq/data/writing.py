@@ -190,7 +190,7 @@ def _create_table(output: Path, piece: PieceRows, normalizer: str) -> pa.Table:
 
 
 _KEPT_COLUMNS = (
-    *("num_samples", "language", "source", "licence", "speaker", "recording", "path"),
+    *("num_samples", "language", "source", "licence", "url", "speaker", "recording", "path"),
     *("original_sample_rate", "original_channels"),
 )
 

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from speechvq.durable import sync_directory, sync_files
 from speechvq.errors import ConfigError, ModelError
 from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.card import render_model_card
@@ -54,7 +55,7 @@ def save_model(
     training: Mapping[str, Any] | None = None,
     corpus: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a model directory; an older model at the same place is replaced.
+    """Writes a model directory to the disk; an older model at the same place is replaced.
 
     Args:
         directory: Where it shall stand.
@@ -82,7 +83,9 @@ def save_model(
         _write_files(work, model, document, dict(metrics or {}))
         # mkdtemp makes it private; a model directory has the rights of any new directory.
         work.chmod(0o777 & ~_get_umask())
+        sync_files(work)
         _replace_directory(work, directory)
+        sync_directory(directory.parent)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise

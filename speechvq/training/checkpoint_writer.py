@@ -14,8 +14,8 @@ from fairseq2.gang import Gang
 from fairseq2.io import TensorFileDumper, TensorFileDumpOptions
 from typing_extensions import override
 
+from speechvq.durable import sync_directory
 from speechvq.training.checkpoints import FileDigest, write_manifest
-from speechvq.training.durable import sync_directory
 
 
 class DigestedFile:

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from speechvq.durable import sync_directory, write_durably
 from speechvq.errors import ModelError
-from speechvq.training.durable import sync_directory, write_durably
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1

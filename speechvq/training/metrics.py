@@ -7,6 +7,7 @@ that no step occurs twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -132,13 +133,11 @@ def has_validation(path: Path, step: int) -> bool:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read `metrics.jsonl`; a last line that was cut off by a kill is left out."""
+    """Read `metrics.jsonl`; lines that a kill or the disk damaged are left out."""
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
+    for text in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):
             lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+    return [line for line in lines if isinstance(line, dict)]

@@ -21,9 +21,10 @@ import torch.distributed as dist
 TICK_SECONDS = 5.0
 """Time between two looks."""
 
-MAX_SILENT_TICKS = 6
+MAX_SILENT_TICKS = 4
 """Looks at an unchanged number after which a rank counts as gone. Looks, not seconds: a job that
-was suspended and goes on has them all before it."""
+was suspended and goes on has them all before it. `torchrun` leaves a stopped rank 30 s more before
+it kills it: the job ends within a minute."""
 
 MAX_FAILED_TICKS = 2
 """Looks at a rank that has said it failed, in which this one may end by itself."""

@@ -22,10 +22,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from speechvq.durable import write_durably
 from speechvq.errors import ConfigError
 from speechvq.training.checkpoints import is_complete, list_steps, set_aside_damaged
 from speechvq.training.config import Resume, TrainConfig
-from speechvq.training.durable import write_durably
 
 FREE_KEYS = frozenset(
     {"output", "resume", "plan", "plan_gpus", "plan_gpu_hours_per_hour", "plan_efficiency",

@@ -11,8 +11,8 @@ pytest.importorskip("fairseq2")
 from speechvq.models.config_json import QUANTIZER_KINDS
 from speechvq.models.directory import load_pretrain_model
 from speechvq.training.metrics import read_metrics
-from tests.support.corpora import TINY_MODEL, write_tone_corpus
-from tests.support.runs import run_recipe
+from tests.support.corpora import TINY_MODEL
+from tests.support.forks import ForkServer
 
 SCHEDULE = (
     "log_every=2", "validate_every=8", "checkpoint_every=4", "batch.batch_seconds=20",
@@ -31,26 +31,23 @@ ALWAYS_ALARMED = (
 """No codebook is used so evenly."""
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tone_corpus(tmp_path_factory.mktemp("corpus") / "tones")
-
-
 @pytest.mark.parametrize(
     ("kind", "objective"),
     [(kind, "contrastive") for kind in QUANTIZER_KINDS]
     + [("random", "prediction"), ("gumbel", "prediction"), ("ema", "prediction")],
 )
-def test_quantizer_is_pretrained(corpus: Path, tmp_path: Path, kind: str, objective: str) -> None:
+def test_quantizer_is_pretrained(
+    forks: ForkServer, tones: Path, tmp_path: Path, kind: str, objective: str
+) -> None:
     model = FSQ if kind == "fsq" else ()
-    result = run_recipe(
+    run = forks.run(
         "pretrain",
         [
-            *(f"corpus={corpus}", f"output={tmp_path / 'run'}", f"quantizer={kind}"),
+            *(f"corpus={tones}", f"output={tmp_path / 'run'}", f"quantizer={kind}"),
             *(*SCHEDULE, *TINY_MODEL, *model, f"architecture.objective={objective}"),
         ],
     )
-    assert result.returncode == 0, result.stderr
+    assert run.codes == [0], run.output
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines if line["split"] == "train"] == [2, 4, 6, 8]
     assert all(line[f"{objective}_loss"] > 0 for line in lines)
@@ -59,19 +56,21 @@ def test_quantizer_is_pretrained(corpus: Path, tmp_path: Path, kind: str, object
     assert type(config.quantizer) is QUANTIZER_KINDS[kind]
 
 
-def start(corpus: Path, output: Path, action: str) -> tuple[int, str]:
-    result = run_recipe(
+def start(forks: ForkServer, corpus: Path, output: Path, action: str) -> tuple[int, str]:
+    run = forks.run(
         "pretrain",
         [
             *(f"corpus={corpus}", f"output={output}", f"health.action={action}"),
             *(*SCHEDULE, *TINY_MODEL, *ALWAYS_ALARMED),
         ],
     )
-    return result.returncode, result.stdout + result.stderr
+    return run.codes[0], run.output
 
 
-def test_collapse_stops_the_run_if_it_is_told_to(corpus: Path, tmp_path: Path) -> None:
-    code, text = start(corpus, tmp_path / "run", "stop")
+def test_collapse_stops_the_run_if_it_is_told_to(
+    forks: ForkServer, tones: Path, tmp_path: Path
+) -> None:
+    code, text = start(forks, tones, tmp_path / "run", "stop")
     assert code == 3
     assert "The codebook has collapsed at step 4" in text
     assert "architecture.diversity_weight" in text
@@ -80,11 +79,13 @@ def test_collapse_stops_the_run_if_it_is_told_to(corpus: Path, tmp_path: Path) -
     assert not list((tmp_path / "run" / "engine" / "checkpoints").glob("step_*"))
 
 
-def test_collapse_slows_the_run_down_if_it_is_told_to(corpus: Path, tmp_path: Path) -> None:
-    code, text = start(corpus, tmp_path / "run", "slow")
+def test_collapse_slows_the_run_down_if_it_is_told_to(
+    forks: ForkServer, tones: Path, tmp_path: Path
+) -> None:
+    code, text = start(forks, tones, tmp_path / "run", "slow")
     assert code == 0
     assert text.count("alarm: the codebook is collapsing") == 2
-    code, _ = start(corpus, tmp_path / "calm", "warn")
+    code, _ = start(forks, tones, tmp_path / "calm", "warn")
     assert code == 0
     slowed, calm = (
         [line["lr"] for line in read_metrics(tmp_path / name / "metrics.jsonl") if "lr" in line]
@@ -95,7 +96,9 @@ def test_collapse_slows_the_run_down_if_it_is_told_to(corpus: Path, tmp_path: Pa
     assert slowed[2] == pytest.approx(calm[2] / 2, rel=5e-6)
 
 
-def test_unused_entries_are_restarted_if_it_is_told_to(corpus: Path, tmp_path: Path) -> None:
-    code, text = start(corpus, tmp_path / "run", "restart")
+def test_unused_entries_are_restarted_if_it_is_told_to(
+    forks: ForkServer, tones: Path, tmp_path: Path
+) -> None:
+    code, text = start(forks, tones, tmp_path / "run", "restart")
     assert code == 0, text
     assert "alarm: the codebook is collapsing" in text

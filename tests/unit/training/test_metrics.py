@@ -57,3 +57,10 @@ def test_file_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [5, 10, 15]
     assert lines[-1]["loss"] == 0.5
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("damage", [b'{"step": 10, \x00\x00', b"\xff\xfe", b"7"])
+def test_damaged_line_costs_itself_only(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 5}\n' + damage + b'\n{"step": 15}\n')
+    assert read_metrics(path) == [{"step": 5}, {"step": 15}]

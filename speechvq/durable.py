@@ -35,6 +35,14 @@ def write_durably(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
+def sync_files(directory: Path) -> None:
+    """Bring the files of a directory, and their names, to the disk."""
+    for path in directory.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(directory)
+
+
 def sync_directory(path: Path) -> None:
     """Bring the names in a directory to the disk, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from speechvq.training import durable
-from speechvq.training.durable import sync_directory, write_durably
+from speechvq import durable
+from speechvq.durable import sync_directory, sync_files, write_durably
 
 
 def test_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -44,3 +45,15 @@ def test_file_system_without_synced_directories_is_taken(
             sync_directory(tmp_path)
     else:
         sync_directory(tmp_path)
+
+
+def test_every_file_and_the_directory_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"content")
+    synced: list[int] = []
+    monkeypatch.setattr(durable.os, "fsync", lambda number: synced.append(os.fstat(number).st_ino))
+    sync_files(tmp_path)
+    paths = (tmp_path / "one", tmp_path / "two", tmp_path)
+    assert sorted(synced) == sorted(path.stat().st_ino for path in paths)

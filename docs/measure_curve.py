@@ -1,0 +1,210 @@
+"""Measures whether pretraining pays, and writes `docs/results/12-curve.json` and its picture.
+
+    python docs/measure_curve.py --corpus CORPUS --runs DIRECTORY --machine '…'
+
+`tiny` is pretrained by two recipes and for several numbers of updates, then finetuned alike on ten
+minutes and on an hour of transcripts of two languages; from scratch chooses its learning rate and
+its number of updates on dev. All are scored on test, and compared to from scratch utterance by
+utterance. Runs are resumable: start the same line again after an interruption. Two run at a time,
+with one thread each; about five hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measure_quantizers import LANGUAGES, run
+from measure_real_speech import DOCS, describe_difference, format_rate, read_summary, write_json
+
+from speechvq.deploy.evaluation_files import read_metrics
+from speechvq.reporting.charts import Series, draw_lines
+
+COMMAND = "python docs/measure_curve.py --corpus corpus --runs runs --machine '…'"
+PRETRAIN = ["precision=fp32", "max_dev_seconds=300", "tensorboard=false"]
+FINETUNE = [
+    "precision=fp32", "validate_every=250", "checkpoint_every=250", "log_every=50",
+    "tensorboard=false",
+]  # fmt: skip
+RECIPES = {
+    "plain": ("plain", ["architecture.encoder.conv_kernel=0", "quantizer_init=random"]),
+    "gumbel": ("`tiny`", []),
+}
+"""Name in paths: name in the table, and what pretraining is told."""
+UPDATES = {"plain": (2400,), "gumbel": (500, 2400)}
+"""Updates of pretraining by recipe; 60 s of audio each."""
+MINUTES = (10, 60)
+STEPS = 500
+SCRATCH = {
+    10: (("1e-3", STEPS), ("2e-3", STEPS), ("1e-3", 3 * STEPS)),
+    60: (("1e-3", STEPS), ("2e-3", STEPS)),
+}
+"""Rates and updates that from scratch chooses from, by minutes of transcripts."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One recogniser: pretrained by a recipe for some updates, or from scratch."""
+
+    language: str
+    minutes: int
+    recipe: str
+    updates: int
+
+    @property
+    def name(self) -> str:
+        """Name in paths."""
+        recipe = f"{self.recipe}{self.updates}" if self.updates else "scratch"
+        return f"{self.language.partition('_')[0]}_{self.minutes}m_{recipe}"
+
+
+class Curve:
+    """All runs of the measurement."""
+
+    def __init__(self, corpus: Path, runs: Path, machine: str) -> None:
+        self.corpus = corpus
+        self.runs = runs
+        self.machine = machine
+
+    def pretrain(self, recipe: str, updates: int) -> Path:
+        """Pretrain by a recipe; returns the model."""
+        return (
+            run(
+                "pretrain", self.corpus, self.runs / "c" / f"{recipe}{updates}",
+                [*PRETRAIN, f"steps={updates}", *RECIPES[recipe][1]],
+            )
+            / "model"
+        )  # fmt: skip
+
+    def finetune(self, point: Point, *keys: str, suffix: str = "") -> Path:
+        """Finetune, or train from scratch."""
+        return run(
+            "finetune", self.corpus, self.runs / "f" / f"{point.name}{suffix}",
+            [f"where=source={LANGUAGES[point.language]}", f"language={point.language}", *FINETUNE,
+             f"max_train_seconds={60 * point.minutes}", *keys],
+        )  # fmt: skip
+
+    def train(self, point: Point) -> Path:
+        """Train one point as it is trained best; returns its run."""
+        if point.updates:
+            model = self.pretrain(point.recipe, point.updates)
+            return self.finetune(point, f"steps={STEPS}", f"model={model}")
+        runs = [
+            self.finetune(
+                point, f"steps={steps}", f"optimizer.lr={rate}", suffix=f"_{rate}_{steps}"
+            )
+            for rate, steps in SCRATCH[point.minutes]
+        ]
+        return min(runs, key=lambda directory: read_summary(directory)["best"]["cer"])
+
+    def evaluate(self, point: Point, trained: Path) -> Path:
+        """Score a recogniser on test."""
+        return run(
+            "evaluate", self.corpus, self.runs / "test" / trained.name,
+            [f"model={trained / 'model'}", f"language={point.language}", "split=test",
+             f"where=source={LANGUAGES[point.language]}"],
+        )  # fmt: skip
+
+    def measure(self) -> None:
+        """Do everything, two runs at a time, and write it down."""
+        points = [
+            Point(language, minutes, recipe, updates)
+            for minutes in MINUTES
+            for language in LANGUAGES
+            for recipe, updates in [
+                ("", 0), *((name, number) for name in RECIPES for number in UPDATES[name])
+            ]
+        ]  # fmt: skip
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job: self.pretrain(*job), _list_pretrainings()))
+            trained = dict(zip(points, pool.map(self.train, points), strict=True))
+            scores = dict(
+                zip(points, pool.map(self.evaluate, points, trained.values()), strict=True)
+            )
+        self.write(trained, scores)
+
+    def write(self, trained: dict[Point, Path], scores: dict[Point, Path]) -> None:
+        """Write the table and the picture."""
+        rows, differences = [], []
+        for point, path in scores.items():
+            scratch = scores[Point(point.language, point.minutes, "", 0)]
+            cer, before = (read_metrics(where)["cer"] for where in (path, scratch))
+            if point.updates:
+                label, gain = RECIPES[point.recipe][0], f"{100 * (cer / before - 1):+.0f} %"
+                difference = describe_difference(scratch, path)
+                differences.append(f"{point.name}: {difference}")
+            else:
+                label, gain = "from scratch", ""
+            rows.append(
+                [
+                    point.language, f"{point.minutes} min", label, point.updates,
+                    f"{point.updates / 60:.0f}",
+                    f"{100 * read_summary(trained[point])['best']['cer']:.1f}",
+                    format_rate(read_metrics(path), "cer"), gain,
+                ]
+            )  # fmt: skip
+        chosen = ", ".join(trained[point].name for point in trained if not point.updates)
+        write_json("12-curve.json", self.machine, {
+            "title": "Does pretraining pay: error rates against updates of pretraining",
+            "columns": ["language", "transcripts", "recipe", "updates", "hours heard",
+                        "dev CER %", "test CER % (95 %)", "against scratch"],
+            "rows": rows,
+            "notes": [
+                f"Finetuning is {STEPS} updates of 32 s for all; from scratch chose its rate and "
+                f"updates on dev (chosen: {chosen}). One seed; greedy decoding.",
+                "`plain`: no convolution in the encoder's layers, random initial codebooks.",
+                "Paired by utterance, pretrained less from scratch: " + "; ".join(differences)
+                + ".",
+                "![error rate against updates of pretraining](curve.svg)",
+            ],
+        }, COMMAND)  # fmt: skip
+        picture = draw_lines(_draw_series(scores), x_label="updates of pretraining, 60 s each",
+                             y_label="CER on test, %")  # fmt: skip
+        (DOCS / "curve.svg").write_text(picture, encoding="utf-8")
+
+
+def _list_pretrainings() -> list[tuple[str, int]]:
+    """Recipes and updates, the longest first."""
+    jobs = [(recipe, updates) for recipe in RECIPES for updates in UPDATES[recipe]]
+    return sorted(jobs, key=lambda job: -job[1])
+
+
+def _draw_series(scores: dict[Point, Path]) -> list[Series]:
+    """CER of each language, minutes and recipe, from no update on."""
+    series = []
+    for language in LANGUAGES:
+        for minutes in MINUTES:
+            for recipe, (label, _) in RECIPES.items():
+                chosen: list[tuple[int, Any]] = [
+                    (point.updates, read_metrics(path))
+                    for point, path in scores.items()
+                    if (point.language, point.minutes) == (language, minutes)
+                    and point.recipe in ("", recipe)
+                ]
+                series.append(
+                    Series(
+                        name=f"{language}, {minutes} min, {label.strip('`')}",
+                        x=[updates for updates, _ in chosen],
+                        y=[100 * metrics["cer"] for _, metrics in chosen],
+                        low=[100 * metrics["cer_interval"][0] for _, metrics in chosen],
+                        high=[100 * metrics["cer_interval"][1] for _, metrics in chosen],
+                    )
+                )
+    return series
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
+    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
+    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
+    options = parser.parse_args()
+    Curve(options.corpus.absolute(), options.runs.absolute(), options.machine).measure()
+
+
+if __name__ == "__main__":
+    main()
