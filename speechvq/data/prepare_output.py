@@ -63,6 +63,16 @@ def complete_corpus(
     output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
 ) -> None:
     """Writes the bookkeeping, the report, and last `corpus.json`; safe to repeat."""
+    write_bookkeeping(output, config, segments, decisions)
+    write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)
+    with contextlib.suppress(FileNotFoundError):  # another shard may be cleaning up too
+        shutil.rmtree(output / STATE_DIRECTORY)
+
+
+def write_bookkeeping(
+    output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
+) -> None:
+    """Writes the rejected, the summary and the report."""
     # Imported here: matplotlib takes a second, and workers need none of it.
     from speechvq.data.prepare_report import write_report
 
@@ -72,9 +82,6 @@ def complete_corpus(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
     )
     write_report(output, summary, segments, decisions)
-    write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)
-    with contextlib.suppress(FileNotFoundError):  # another shard may be cleaning up too
-        shutil.rmtree(output / STATE_DIRECTORY)
 
 
 def summarize(
