@@ -126,7 +126,7 @@ def _make_broken_samples(root: Path, voice: np.ndarray) -> list[Clip]:
         Clip("loud.wav", ("clipped",)),
         Clip("dc.wav", ("dc_offset",)),
         Clip("gaps.wav", ("dropouts",)),
-        Clip("zeroed.wav", ("dropouts",)),
+        Clip("zeroed.wav", ("dropouts", "no_speech")),
     ]
 
 
