@@ -112,6 +112,7 @@ def create_rows(num_rows: int) -> list[ManifestRow]:
 def measure(work: Path, num_rows: int) -> dict[str, Any]:
     """Returns seconds by step and the highest memory in MB."""
     steps: dict[str, float] = {}
+    cpu = time.process_time()
     config = PrepareConfig(
         output=str(work), dev_share=0.01, test_share=0.01, decide=DecideConfig(min_snr_db=10.0)
     )
@@ -141,6 +142,7 @@ def measure(work: Path, num_rows: int) -> dict[str, Any]:
         "num_rows": num_rows,
         "seconds": {name: round(value, 2) for name, value in steps.items()},
         "total_seconds": round(sum(steps.values()), 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
         "max_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         **counts,
         "plan": text.splitlines()[-6:],

@@ -136,6 +136,12 @@ def load_segments(output: Path) -> SegmentColumns:
         tables = [read_segments(output, piece, _COLUMNS) for piece in pieces]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"The measurements in {output} cannot be read: {error}.") from error
+    missing = set(_COLUMNS) - set(tables[0].column_names)
+    if missing:
+        raise DataError(
+            f"{output} was measured by another version of speechvq, without"
+            f" {', '.join(sorted(missing))}; prepare it again from its input."
+        )
     sizes = [table.num_rows for table in tables]
     table = pa.concat_tables(tables)
     del tables
