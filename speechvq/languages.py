@@ -16,6 +16,12 @@ from importlib import resources
 from speechvq.errors import DataError
 
 _PATTERN = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
+_LOCALES = {
+    **{"zh_tw": "cmn_Hant", "zh_hk": "yue_Hant", "yue": "yue_Hant", "yue_hant_hk": "yue_Hant"},
+    **{"oriya": "ory_Orya", "odia": "ory_Orya", "punjabi": "pan_Guru", "panjabi": "pan_Guru"},
+    **{"arabic": "arb_Arab", "persian": "pes_Arab", "swahili": "swh_Latn", "urdu": "urd_Arab"},
+}
+"""Names that the table does not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,31 @@ def suggest_languages(code: str) -> list[str]:
         if wanted in (language.code.lower(), language.iso, language.alias, language.name.lower())
         or (language.alias is not None and wanted.startswith(language.alias + "_"))
     ]
+
+
+def find_language(name: str) -> str | None:
+    """Returns the code for what others call a language: `hi`, `pa-IN`, `hi_in`, `cmn_hans_cn`,
+    `hindi`; None where that is unknown or may mean several.
+    """
+    name = name.strip()
+    if name in _load_table() or _PATTERN.fullmatch(name):
+        return name
+    wanted = name.lower().replace("-", "_")
+    if wanted in _LOCALES:
+        return _LOCALES[wanted]
+    stem, _, rest = wanted.partition("_")
+    second = rest.partition("_")[0]  # a region of two letters or a script of four
+    is_locale = len(second) in (2, 4)
+    candidates = []
+    for language in list_languages():
+        codes = (language.iso, language.alias)
+        names = (*codes, language.name.lower().partition(",")[0])
+        if wanted in names or (is_locale and stem in codes):
+            candidates.append(language)
+    matching = [one for one in candidates if one.script == second.capitalize()] or candidates
+    if len(matching) > 1:
+        matching = [one for one in matching if one.alias is not None]
+    return matching[0].code if len(matching) == 1 else None
 
 
 @cache

@@ -1,37 +1,29 @@
-"""Reading manifests: which files there are, of which language, and what is said in them.
+"""Reading what stands in the inputs: which files there are, of which language, and what is said in
+them.
 
-A manifest is `manifest.tsv` (no quoting), `manifest.csv` or `manifest.jsonl` beside the audio. A
-row that cannot be used becomes a rejection; only a manifest that cannot be read at all is an error.
+An input is a directory, a URL of a store, or an archive, kept in one of `speechvq.data.formats`. A
+row that cannot be used becomes a rejection; only a table that cannot be read at all is an error.
 Standing: first step of `speechvq.data.prepare`.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from speechvq.data.archive_listing import DEFAULT_LIMITS, ArchiveLimits
+from speechvq.data.archives import SEPARATOR, is_archive, list_members, split_member_path
+from speechvq.data.formats import choose_format
+from speechvq.data.formats.rows import BadRow, RawRow
 from speechvq.data.parts import is_split_name
 from speechvq.data.records import SAMPLE_RATE, Reason, Rejection
+from speechvq.data.storage import OutsideRootError
+from speechvq.data.tree import FileTree
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
 
-MANIFEST_NAMES = ("manifest.tsv", "manifest.csv", "manifest.jsonl")
-_ALIASES = {
-    "path": ("path", "audio_filepath", "audio_path", "audio", "file", "filename"),
-    "language": ("language", "lang", "locale"),
-    "speaker": ("speaker", "speaker_id", "client_id"),
-    "split": ("split",),
-    "transcript": ("transcript", "text", "sentence"),
-    "recording": ("recording", "recording_id"),
-    "licence": ("licence", "license"),
-    "source": ("source",),
-    "seconds": ("seconds", "duration"),
-}
 _SPLIT_ALIASES = {
     "valid": "dev",
     "validation": "dev",
@@ -46,8 +38,9 @@ class ManifestRow:
     """One file to prepare.
 
     Attributes:
-        root: The input directory.
-        path: The file, relative to it.
+        root: The input directory or URL.
+        path: The file, relative to it; `archive.tar!/member` lies in an archive and
+            `rows.parquet!/12` in a table (`speechvq.data.archives.read_source_bytes`).
         source: Name of the source.
         language: `hin_Deva`.
         split: The manifest's split, or None.
@@ -57,6 +50,9 @@ class ManifestRow:
         licence: Rights, or None.
         seconds: Length that the manifest declares, or None.
         num_bytes: Size of the file.
+        url: Where it was found, or None.
+        begin_seconds: Where the utterance begins in the file; None for the whole file.
+        end_seconds: Where it ends; None for the end of the file.
     """
 
     root: str
@@ -70,37 +66,64 @@ class ManifestRow:
     licence: str | None
     seconds: float | None
     num_bytes: int
+    url: str | None = None
+    begin_seconds: float | None = None
+    end_seconds: float | None = None
 
 
-def read_manifests(directories: list[str]) -> tuple[list[ManifestRow], list[Rejection]]:
-    """Reads the manifests of all input directories, in order.
+def read_manifests(
+    locations: list[str],
+    *,
+    format: str = "",
+    language: str = "",
+    limits: ArchiveLimits = DEFAULT_LIMITS,
+) -> tuple[list[ManifestRow], list[Rejection]]:
+    """Reads what stands in all inputs, in order.
+
+    Args:
+        locations: Directories, URLs, archives.
+        format: One of `speechvq.data.formats.FORMAT_NAMES`; empty to find out, input by input.
+        language: The language of rows whose format does not say it, such as `hin_Deva`.
+        limits: How far an archive may unfold.
 
     Returns:
         Usable rows, and rejections of the others.
 
     Raises:
-        DataError: If a directory has no manifest, or one without the needed columns, or two inputs
-            share a source name.
+        DataError: If an input holds nothing that can be read, or a table without the needed
+            columns, or two inputs share a source name.
     """
     rows: list[ManifestRow] = []
     rejections: list[Rejection] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, float | None]] = set()
     roots: dict[str, str] = {}
-    for directory in directories:
-        root = Path(directory).resolve()
-        for row in _read_rows(root):
+    for location in locations:
+        found: list[ManifestRow] = []
+        num_before = len(rejections)
+        for row in _read_rows(FileTree(location, limits), format, language):
+            key = (row.source, row.path, getattr(row, "begin_seconds", None))
             if isinstance(row, Rejection):
                 rejections.append(row)
-            elif (row.source, row.path) in seen:
+            elif key in seen:
                 _check_source(roots, row)
                 rejections.append(
                     _reject(row, Reason.DUPLICATE, "The file stands in the manifest twice.")
                 )
             else:
-                seen.add((row.source, row.path))
+                seen.add(key)
                 roots.setdefault(row.source, row.root)
-                rows.append(row)
+                found.append(row)
+        if not found and any(_lacks_language(row) for row in rejections[num_before:]):
+            raise DataError(
+                f"{location} does not say which language is spoken. Name it with `language=`, such"
+                " as `language=hin_Deva`, or give the manifest a column `language`."
+            )
+        rows += _follow_archives(found)
     return rows, rejections
+
+
+def _lacks_language(row: Rejection) -> bool:
+    return row.reason == Reason.UNKNOWN_LANGUAGE and not row.language
 
 
 def _check_source(roots: Mapping[str, str], row: ManifestRow) -> None:
@@ -111,154 +134,105 @@ def _check_source(roots: Mapping[str, str], row: ManifestRow) -> None:
         )
 
 
-def _read_rows(root: Path) -> Iterator[ManifestRow | Rejection]:
-    manifest = find_manifest(root)
-    for number, cells in _read_cells(manifest):
-        if cells is None:
+def _follow_archives(rows: list[ManifestRow]) -> list[ManifestRow]:
+    """Puts the rows of each compressed archive into its order, as it can only be read forward."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        parts = split_member_path(row.path)
+        if parts is not None and is_archive(parts[0]) and not parts[0].endswith((".tar", ".zip")):
+            places[parts[0]].append(index)
+    result = list(rows)
+    for archive, indices in places.items():
+        order = _list_order(rows[indices[0]].root, archive)
+        ordered = sorted(indices, key=lambda index: order[rows[index].path])
+        for place, index in zip(indices, ordered, strict=True):
+            result[place] = rows[index]
+    return result
+
+
+def _list_order(root: str, archive: str) -> dict[str, int]:
+    members = list_members(root, archive).members
+    return {f"{archive}{SEPARATOR}{name}": member.offset for name, member in members.items()}
+
+
+def _read_rows(tree: FileTree, format: str, language: str) -> Iterator[ManifestRow | Rejection]:
+    for raw in choose_format(tree, format).read(tree):
+        if isinstance(raw, BadRow):
             yield Rejection(
-                path=f"{manifest.name}:{number}",
-                source=root.name,
-                language="",
+                path=raw.where,
+                source=tree.name,
+                language=language,
                 reason=Reason.BAD_ROW,
-                detail="The line is no row of the manifest's columns.",
+                detail=raw.detail,
             )
         else:
-            yield _parse_row(root, number, _rename(cells))
-
-
-def find_manifest(root: Path) -> Path:
-    """Returns the manifest of an input directory.
-
-    Raises:
-        DataError: If there is none.
-    """
-    for name in MANIFEST_NAMES:
-        if (root / name).is_file():
-            return root / name
-    raise DataError(
-        f"{root} has no manifest. Put a `manifest.tsv` there with the columns path and language"
-        " (such as hin_Deva), and if you have them speaker, split, transcript, recording, licence;"
-        " `.csv` and `.jsonl` work too."
-    )
-
-
-def _read_cells(manifest: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
-    """Yields line numbers with cells by column, None for a broken line."""
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            if manifest.suffix == ".jsonl":
-                yield from _read_jsonl(file, manifest)
-            else:
-                yield from _read_table(file, manifest)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{manifest} must be UTF-8, but byte {error.start} is not. Convert it with `iconv`."
-        ) from None
-    except csv.Error as error:
-        raise DataError(f"{manifest} is no {manifest.suffix[1:]} file: {error}.") from None
-
-
-def _read_table(file: Iterator[str], manifest: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
-    is_tsv = manifest.suffix == ".tsv"
-    # Transcripts hold quotation marks: in a TSV they are text, in a CSV they quote.
-    reader = (
-        csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(file)
-    )
-    header = [name.strip() for name in next(reader, [])]
-    _check_columns(header, manifest)
-    for cells in reader:
-        if not any(cells):
-            continue
-        if len(cells) > len(header):
-            yield reader.line_num, None
-        else:
-            yield reader.line_num, dict(zip(header, cells, strict=False))
-
-
-def _read_jsonl(file: Iterator[str], manifest: Path) -> Iterator[tuple[int, dict[str, str] | None]]:
-    for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        try:
-            cells = json.loads(line)
-        except ValueError:
-            cells = None
-        if not isinstance(cells, dict):
-            yield number, None
-            continue
-        if number == 1:
-            _check_columns(list(cells), manifest)
-        yield (
-            number,
-            {str(key): "" if value is None else str(value) for key, value in cells.items()},
+            yield _check_row(tree, raw, language)
+    for path, refusal in tree.refusals:
+        yield Rejection(
+            path=path,
+            source=tree.name,
+            language=language,
+            reason=refusal.reason,
+            detail=refusal.detail,
         )
 
 
-def _check_columns(header: list[str], manifest: Path) -> None:
-    for column in ("path", "language"):
-        if not set(header) & set(_ALIASES[column]):
-            raise DataError(
-                f"{manifest} must have a column {column!r} (or {', '.join(_ALIASES[column][1:])}),"
-                f" but has {', '.join(header) or 'no columns'}."
-            )
-
-
-def _rename(cells: Mapping[str, str]) -> dict[str, str]:
-    renamed = {}
-    for name, aliases in _ALIASES.items():
-        values = (cells[alias].strip() for alias in aliases if alias in cells)
-        renamed[name] = next((value for value in values if value), "")
-    return renamed
-
-
-def _parse_row(root: Path, number: int, cells: Mapping[str, str]) -> ManifestRow | Rejection:
-    split = cells["split"].lower()
-    seconds = _parse_seconds(cells["seconds"])
+def _check_row(tree: FileTree, raw: RawRow, language: str) -> ManifestRow | Rejection:
+    split = raw.split or ""
     row = ManifestRow(
-        root=str(root),
-        path=cells["path"],
-        source=cells["source"] or root.name,
-        language=cells["language"],
-        split=_SPLIT_ALIASES.get(split, cells["split"]) or None,
-        speaker=cells["speaker"] or None,
-        recording=cells["recording"] or cells["path"],
-        transcript=cells["transcript"] or None,
-        licence=cells["licence"] or None,
-        seconds=seconds,
+        root=tree.root,
+        path=raw.path,
+        source=raw.source or tree.name,
+        language=raw.language or language,
+        split=_SPLIT_ALIASES.get(split.lower(), split) or None,
+        speaker=raw.speaker,
+        recording=raw.recording or raw.path,
+        transcript=raw.transcript,
+        licence=raw.licence,
+        seconds=_keep_length(raw.seconds),
         num_bytes=0,
+        url=raw.url,
+        begin_seconds=raw.begin_seconds,
+        end_seconds=raw.end_seconds,
     )
     if not row.path:
-        return _reject(row, Reason.BAD_ROW, f"Line {number} has no path.")
+        return _reject(row, Reason.BAD_ROW, f"{raw.where} has no path.")
     if row.split is not None and not is_split_name(row.split):
-        return _reject(
-            row, Reason.BAD_ROW, f"Line {number}: a split cannot be named {row.split!r}."
-        )
+        return _reject(row, Reason.BAD_ROW, f"{raw.where}: a split cannot be named {row.split!r}.")
+    if not _is_span(raw.begin_seconds, raw.end_seconds):
+        detail = f"{raw.where}: {raw.begin_seconds} to {raw.end_seconds} s is no part of a file."
+        return _reject(row, Reason.BAD_ROW, detail)
     try:
         parse_language(row.language)
     except DataError as error:
-        return _reject(row, Reason.UNKNOWN_LANGUAGE, str(error))
-    return _find_file(row)
+        hint = "" if row.language else " Name it with `language=`, such as `language=hin_Deva`."
+        return _reject(row, Reason.UNKNOWN_LANGUAGE, f"{error}{hint}")
+    return _find_file(tree, row)
 
 
-def _parse_seconds(cell: str) -> float | None:
+def _keep_length(seconds: float | None) -> float | None:
+    is_length = seconds is not None and math.isfinite(seconds) and 0 < seconds < 1e6
+    return seconds if is_length else None
+
+
+def _is_span(begin: float | None, end: float | None) -> bool:
+    first = 0.0 if begin is None else begin
+    last = math.inf if end is None else end
+    return 0 <= first < last and first < 1e6
+
+
+def _find_file(tree: FileTree, row: ManifestRow) -> ManifestRow | Rejection:
+    """Confines the path to the input, links resolved, and finds the file's size."""
     try:
-        seconds = float(cell)
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and 0 < seconds < 1e6 else None
-
-
-def _find_file(row: ManifestRow) -> ManifestRow | Rejection:
-    """Confines the path to the input directory, links resolved, and finds the file's size."""
-    try:
-        real = os.path.realpath(Path(row.root) / row.path, strict=False)
-        if not Path(real).is_relative_to(row.root):
-            return _reject(row, Reason.OUTSIDE_INPUT, "The path leads out of the input directory.")
-        if not Path(real).is_file():
+        entry = tree.find(row.path)
+        if entry is None:
             return _reject(row, Reason.MISSING_FILE, "There is no such file.")
-        return replace(row, num_bytes=Path(real).stat().st_size)
+    except OutsideRootError as error:
+        return _reject(row, Reason.OUTSIDE_INPUT, str(error))
     except (OSError, ValueError) as error:  # a loop of links, a name with NUL
         return _reject(row, Reason.MISSING_FILE, str(error))
+    recording = entry.path if row.recording == row.path else row.recording
+    return replace(row, path=entry.path, recording=recording, num_bytes=entry.num_bytes)
 
 
 def _reject(row: ManifestRow, reason: Reason, detail: str) -> Rejection:

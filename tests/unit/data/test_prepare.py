@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +21,12 @@ import soundfile
 
 from speechvq.data import prepare
 from speechvq.data.audio import decode_flac
-from speechvq.data.clips import get_result_file, prepare_part
+from speechvq.data.clips import get_result_file, measure_part
 from speechvq.data.config import PrepareConfig, SegmentConfig
 from speechvq.data.corpus import read_corpus_info, read_utterances
-from speechvq.data.prepare import plan_preparation, prepare_corpus
+from speechvq.data.prepare import prepare_corpus
+from speechvq.data.prepare_plan import plan_preparation
+from speechvq.data.segment_table import read_segments
 from speechvq.errors import ConfigError, InterruptedRunError, NoSpaceError
 from tests.unit.data.conftest import make_voice, write_manifest
 from tests.unit.data.test_audio import write_media
@@ -36,8 +43,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write = soundfile.write
     write(root / "good.wav", voice, RATE)
     write(root / "stereo8k.flac", np.stack([make_voice(2, rate=8000)] * 2, axis=1), 8000)
-    write_media(root / "good.webm", voice, RATE, "libopus")
-    write(root / "good.flac", voice, RATE)
+    write_media(root / "good.webm", make_voice(3, seed=5)[::-1].copy(), RATE, "libopus")
+    write(root / "good.flac", make_voice(6, seed=6)[::2], RATE)
     (root / "good.flac").rename(root / "flac_inside.mp3")
     (root / "empty.wav").write_bytes(b"")
     (root / "header.wav").write_bytes((root / "good.wav").read_bytes()[:44])
@@ -246,12 +253,12 @@ def test_shards_and_interruption_give_the_same_corpus(
 
     def interrupt(part: Any, *_: Any) -> None:
         # Half of a part file is there, without its bookkeeping, as after SIGKILL.
-        prepare_part(part, _config(hostile, output), frozenset())
+        measure_part(part, _config(hostile, output), frozenset())
         get_result_file(output, part.index).unlink()
         raise InterruptedRunError(15, "stop")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "prepare_part", lambda part, *_: interrupt(part))
+        patch.setattr(prepare, "measure_part", lambda part, *_: interrupt(part))
         with pytest.raises(InterruptedRunError):
             prepare_corpus(_config(hostile, output, shard="0/2"))
     prepare_corpus(_config(hostile, output))
@@ -270,8 +277,8 @@ def test_a_complete_corpus_is_left_alone(
 def test_a_directory_of_something_else_is_refused(
     prepared: Path, hostile: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"`max_transcribed_seconds` is 20.0, but .* with 30.0"):
-        prepare_corpus(_config(hostile, prepared, max_transcribed_seconds=20.0))
+    with pytest.raises(ConfigError, match=r"`min_sound_seconds` is 0.2, but .* with 0.1"):
+        prepare_corpus(_config(hostile, prepared, min_sound_seconds=0.2))
     other = tmp_path / "changed"
     shutil.copytree(hostile, other / "wild")
     write_manifest(other / "wild", [{"path": "good.wav", "language": "hin_Deva"}])
@@ -311,5 +318,75 @@ def test_header_lie_of_24_hours_allocates_nothing(tmp_path: Path) -> None:
     write_manifest(tmp_path, [{"path": "a.wav", "language": "hin_Deva"}])
     config = _config(tmp_path, tmp_path / "out")
     (part,) = plan_preparation(config).parts
-    (rejection,) = prepare_part(part, config).rejections
-    assert (rejection.reason, rejection.num_samples) == ("truncated", RATE)
+    measure_part(part, config)
+    (row,) = read_segments(Path(config.output), part.index).to_pylist()
+    assert (row["set_aside"], row["num_samples"]) == ("truncated", RATE)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_processes_gives_the_same_bytes(
+    prepared: Path, hostile: Path, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("dask.distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    ) as cluster:
+        address = cluster.scheduler_address
+        other = prepare_corpus(_config(hostile, tmp_path / "corpus", dask_scheduler=address))
+    assert _read_all(other) == _read_all(prepared)
+
+
+@pytest.mark.slow
+def test_a_kill_anywhere_costs_nothing(prepared: Path, hostile: Path, tmp_path: Path) -> None:
+    """SIGKILL to the whole process group, again and again, then once to the end."""
+    output = tmp_path / "corpus"
+    code = (
+        "from pathlib import Path\n"
+        "from tests.unit.data.test_prepare import _config, prepare_corpus\n"
+        "if __name__ == '__main__':\n"
+        f"    prepare_corpus(_config(Path({str(hostile)!r}), Path({str(output)!r})))\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for target in ("measurements", "measurements/segments-0000001.parquet", "summary.json"):
+        process = subprocess.Popen(
+            [sys.executable, str(script)], env=environment, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not (output / target).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    prepare_corpus(_config(hostile, output))
+    left = {name: data for name, data in _read_all(output).items() if not name.endswith(".tmp")}
+    assert left == _read_all(prepared)
+
+
+@pytest.mark.long
+def test_ten_hours_stay_under_a_gigabyte(tmp_path: Path) -> None:
+    """The highest memory of the process that measures one recording of ten hours."""
+    pattern = np.concatenate([make_voice(25), np.zeros(5 * RATE, np.float32)])
+    with soundfile.SoundFile(tmp_path / "day.flac", "w", RATE, 1) as file:
+        for _ in range(1200):
+            file.write(pattern)
+    write_manifest(tmp_path, [{"path": "day.flac", "language": "hin_Deva"}])
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from speechvq.data.clips import measure_part\n"
+        "from speechvq.data.config import PrepareConfig\n"
+        "from speechvq.data.prepare_plan import plan_preparation\n"
+        f"config = PrepareConfig(input=[{str(tmp_path)!r}], output={str(tmp_path / 'out')!r})\n"
+        "(part,) = plan_preparation(config).parts\n"
+        "print(measure_part(part, config).num_samples)\n"
+        "for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):\n"
+        "    print(resource.getrusage(who).ru_maxrss // 1024)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    num_samples, measurer, decoder = map(int, done.stdout.split())
+    assert num_samples == 36_000 * RATE
+    assert max(measurer, decoder) < 1000

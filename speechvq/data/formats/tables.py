@@ -1,0 +1,130 @@
+"""Audio beside one table: `manifest.tsv` (no quoting), `manifest.csv` or `manifest.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from speechvq.data.formats.rows import (
+    BadRow,
+    Cells,
+    RawRow,
+    Rows,
+    get_float,
+    parse_object,
+    read_lines,
+    read_table,
+)
+from speechvq.data.tree import FileTree
+from speechvq.errors import DataError
+
+MANIFEST_NAMES = ("manifest.tsv", "manifest.csv", "manifest.jsonl")
+COLUMN_NAMES = {
+    "path": ("path", "audio_filepath", "audio_path", "audio", "file", "filename"),
+    "language": ("language", "lang", "locale"),
+    "speaker": ("speaker", "speaker_id", "client_id"),
+    "split": ("split",),
+    "transcript": ("transcript", "text", "sentence"),
+    "recording": ("recording", "recording_id"),
+    "licence": ("licence", "license"),
+    "source": ("source",),
+    "url": ("url", "webpage_url"),
+    "seconds": ("seconds", "duration"),
+    "begin_seconds": ("begin_seconds", "offset"),
+    "end_seconds": ("end_seconds",),
+}
+"""Columns, each with the names that it may have."""
+
+
+def detect_manifest(tree: FileTree) -> bool:
+    """Returns whether a manifest stands in the top of the input."""
+    return _find_manifest(tree) is not None
+
+
+def read_manifest(tree: FileTree) -> Rows:
+    """Reads the manifest.
+
+    Raises:
+        DataError: If it has no column with paths, or cannot be read at all.
+    """
+    name = _find_manifest(tree)
+    if name is None:
+        raise DataError(f"{tree.location} has no manifest.tsv, manifest.csv or manifest.jsonl.")
+    for number, cells in _read_cells(tree, name):
+        if cells is None:
+            yield BadRow(f"{name}:{number}", "The line is no row of the manifest's columns.")
+        else:
+            yield parse_cells(f"{name}:{number}", cells)
+
+
+def _find_manifest(tree: FileTree) -> str | None:
+    # Files first: looking into archives takes time.
+    names = [name for name in MANIFEST_NAMES if tree.is_file(name)]
+    names += [name for name in MANIFEST_NAMES if not names and tree.exists(name)]
+    return names[0] if names else None
+
+
+def parse_cells(where: str, cells: Mapping[str, str]) -> RawRow:
+    """Makes a row of cells by any of the names of `COLUMN_NAMES`."""
+    values: dict[str, str] = {}
+    for name, aliases in COLUMN_NAMES.items():
+        texts = (cells[alias].strip() for alias in aliases if alias in cells)
+        values[name] = next((text for text in texts if text), "")
+    begin = get_float(values, "begin_seconds")
+    end, seconds = get_float(values, "end_seconds"), get_float(values, "seconds")
+    if begin is not None and end is None and seconds is not None:
+        end = begin + seconds
+    return RawRow(
+        where=where,
+        path=values["path"],
+        language=values["language"],
+        split=values["split"] or None,
+        speaker=values["speaker"] or None,
+        recording=values["recording"] or None,
+        transcript=values["transcript"] or None,
+        licence=values["licence"] or None,
+        source=values["source"] or None,
+        url=values["url"] or None,
+        seconds=seconds,
+        begin_seconds=begin,
+        end_seconds=end,
+    )
+
+
+def _read_cells(tree: FileTree, name: str) -> Iterator[tuple[int, Cells | None]]:
+    if name.endswith(".jsonl"):
+        yield from _read_objects(tree, name)
+        return
+    # Transcripts hold quotation marks: in a TSV they are text, in a CSV they quote.
+    is_tsv = name.endswith(".tsv")
+    rows = read_table(tree, name, delimiter="\t" if is_tsv else ",", quoted=not is_tsv)
+    _, first = next(rows, (0, None))
+    header = [cell.strip() for cell in first or []]
+    _check_columns(tree, name, header)
+    for number, cells in rows:
+        if cells is None or len(cells) > len(header):
+            yield number, None
+        else:
+            yield number, dict(zip(header, cells, strict=False))
+
+
+def _read_objects(tree: FileTree, name: str) -> Iterator[tuple[int, Cells | None]]:
+    for number, line in read_lines(tree, name):
+        cells = parse_object(line)
+        if cells is None:
+            yield number, None
+            continue
+        if number == 1:
+            _check_columns(tree, name, list(cells))
+        yield (
+            number,
+            {key: "" if value is None else str(value) for key, value in cells.items()},
+        )
+
+
+def _check_columns(tree: FileTree, name: str, header: list[str]) -> None:
+    if not set(header) & set(COLUMN_NAMES["path"]):
+        raise DataError(
+            f"{tree.location}/{name} must have a column 'path' (or"
+            f" {', '.join(COLUMN_NAMES['path'][1:])}), but has"
+            f" {', '.join(header) or 'no columns'}."
+        )

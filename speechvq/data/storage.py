@@ -1,0 +1,130 @@
+"""Where input lies: directories of this machine, or any file system of fsspec (`s3://`, `gs://`,
+`memory://`).
+
+A root is a directory or a URL; a path is relative to it. A path of this machine is confined to its
+root, links resolved. Standing: lowest step of reading sources; `speechvq.data.archives` looks into
+what is found here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from speechvq.errors import DataError, MissingDependencyError
+
+_PLUGINS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+
+
+class OutsideRootError(DataError):
+    """A path leads out of its root, directly or through a link."""
+
+
+def is_remote(root: str) -> bool:
+    """Returns whether a root is a URL rather than a directory of this machine."""
+    return "://" in root
+
+
+def get_source_name(root: str) -> str:
+    """Returns the last part of a root's name: the name of the source unless the data has one."""
+    return root.rstrip("/").rsplit("/", 1)[-1] or root
+
+
+def is_directory(root: str) -> bool:
+    """Returns whether a root is a directory, or a prefix under which a store has files.
+
+    Raises:
+        DataError: If the store cannot be reached.
+        MissingDependencyError: If the plug-in for the URL is not installed.
+    """
+    if not is_remote(root):
+        return Path(root).is_dir()
+    system, prefix = _open_system(root)
+    return bool(system.isdir(prefix))
+
+
+def find_size(root: str, path: str) -> int | None:
+    """Returns the size of a file in bytes; None where there is no such file.
+
+    Raises:
+        OutsideRootError: If the path leads out of the root.
+        OSError: If it cannot be found out, as with a loop of links.
+        ValueError: If the path holds a NUL.
+    """
+    if is_remote(root):
+        system, prefix = _open_system(root)
+        name = f"{prefix}/{_check_relative(path)}"
+        return int(system.size(name)) if system.isfile(name) else None
+    file = resolve_path(root, path)
+    return file.stat().st_size if file.is_file() else None
+
+
+def open_file(root: str, path: str) -> BinaryIO:
+    """Opens a file for reading; the caller closes it.
+
+    Raises:
+        OutsideRootError: If the path leads out of the root.
+        OSError: If it cannot be opened.
+    """
+    if is_remote(root):
+        system, prefix = _open_system(root)
+        return cast(BinaryIO, system.open(f"{prefix}/{_check_relative(path)}", "rb"))
+    return resolve_path(root, path).open("rb")
+
+
+def list_files(root: str) -> Iterator[tuple[str, int]]:
+    """Yields every file under a root with its size, by path; directories that are links are not
+    entered, hidden ones neither.
+    """
+    if is_remote(root):
+        system, prefix = _open_system(root)
+        found = system.find(prefix, detail=True)
+        for name, info in sorted(found.items()):
+            yield name.removeprefix(prefix).lstrip("/"), int(info.get("size") or 0)
+        return
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            # Strings, not paths: there may be a million files.
+            file = os.path.join(folder, name)  # noqa: PTH118
+            try:
+                size = os.stat(file).st_size  # noqa: PTH116
+            except OSError:
+                size = 0
+            yield os.path.relpath(file, root), size
+
+
+def resolve_path(root: str, path: str) -> Path:
+    """Returns a path of this machine with links resolved.
+
+    Raises:
+        OutsideRootError: If it leads out of the root.
+    """
+    real_root = os.path.realpath(root)
+    real = Path(os.path.realpath(Path(real_root) / path, strict=False))
+    if not real.is_relative_to(real_root):
+        raise OutsideRootError("The path leads out of the input directory.")
+    return real
+
+
+def _check_relative(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise OutsideRootError("The path leads out of the input directory.")
+    return path
+
+
+def _open_system(root: str) -> tuple[Any, str]:
+    scheme = root.partition("://")[0]
+    try:
+        system, prefix = fsspec.core.url_to_fs(root)
+    except ImportError:
+        raise MissingDependencyError(
+            _PLUGINS.get(scheme, scheme), "cloud", f"read {scheme}://"
+        ) from None
+    except ValueError as error:
+        raise DataError(f"{root} cannot be read: {error}.") from None
+    return system, str(prefix).rstrip("/")
