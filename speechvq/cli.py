@@ -22,6 +22,7 @@ _VERB_NAMES = {"import_model": "import"}
 _ORDER = (
     *("doctor", "demo", "prepare", "pretrain", "finetune", "train_lm", "evaluate", "transcribe"),
     *("analyze", "bottleneck", "steer", "tokfsm", "compress", "export", "import"),
+    "convert",
     *("compare", "benchmark"),
 )
 """The help follows the way of the data; a verb that is not named here comes after these."""

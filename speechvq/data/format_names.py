@@ -8,6 +8,11 @@ FORMAT_NAMES = (
     "transcripts", "lhotse", "nemo", "omnilingual", "huggingface", "text_files", "audio",
 )
 """Formats that are read, in the order in which they are tried."""
+WRITTEN_FORMAT_NAMES = (
+    "manifest", "fairseq", "common_voice", "fleurs", "librispeech", "mls", "transcripts",
+    "openslr", "nemo", "lhotse", "huggingface", "omnilingual",
+)
+"""Formats that are written."""
 ARCHIVE_SUFFIXES = (
     ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip",
 )

@@ -152,7 +152,7 @@ def _read_spans(
             language=(find_language(language) or language)
             if language
             else find_language_in(tree, path),
-            split=_find_split(path),
+            split=get_text(custom, "split") or _find_split(path),
             speaker=get_text(supervision, "speaker"),
             recording=get_text(recording, "id"),
             transcript=get_text(supervision, "text"),

@@ -81,7 +81,7 @@ def read_mls(tree: FileTree) -> Rows:
                 speaker=pieces[0],
                 recording="_".join(pieces[:2]),
                 transcript=cells[1].strip() or None,
-                url=urls.get(name),
+                url=urls.get(name) or None,
             )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +32,7 @@ from speechvq.data.tree import FileTree
 from speechvq.languages import find_language
 
 _SAMPLE_RATE = 16_000
-_SPLIT = re.compile(r"(?:^|[/_.-])(train|validation|valid|dev|test)(?=[/_.-])")
+_SPLIT = re.compile(r"(?:^|/)(\w+)-\d{5}|(?:^|[/_.-])(train|validation|valid|dev|test)(?=[/_.-])")
 _TEXTS = ("transcript", "transcription", "raw_transcription", "sentence", "text", "normalized_text")
 
 
@@ -49,7 +50,7 @@ def read_huggingface(tree: FileTree) -> Rows:
     """Reads every Parquet file with audio; the split is in its name."""
     for path in _find_files(tree):
         match = _SPLIT.search(path)
-        split = match[1] if match else None
+        split = match[1] or match[2] if match else None
         for index, values in _read_rows(tree, path):
             if isinstance(values, BadRow):
                 yield values
@@ -75,9 +76,8 @@ def read_huggingface(tree: FileTree) -> Rows:
 def read_omnilingual(tree: FileTree) -> Rows:
     """Reads every partition; corpus, split and language from the directories."""
     for path in _find_files(tree):
-        partition = dict(
-            part.split("=", 1) for part in PurePosixPath(path).parent.parts if "=" in part
-        )
+        parts = [part.split("=", 1) for part in PurePosixPath(path).parent.parts if "=" in part]
+        partition = {name: unquote(value) for name, value in parts}
         for index, values in _read_rows(tree, path):
             if isinstance(values, BadRow):
                 yield values

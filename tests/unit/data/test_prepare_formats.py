@@ -1,0 +1,73 @@
+"""Preparation from formats, archives and parts of files, to the samples in the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from speechvq.data import prepare
+from speechvq.data.audio import decode_flac, encode_flac
+from speechvq.data.config import PrepareConfig
+from speechvq.data.corpus import read_utterances
+from speechvq.data.prepare import prepare_corpus
+from speechvq.errors import ConfigError
+from tests.unit.data.conftest import make_voice
+from tests.unit.data.formats.golden import write_tree
+from tests.unit.data.test_archives import write_archive
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the pieces of work in this process: the same function, without the start of a pool."""
+
+    def run(parts: Any, function: Any, **_: Any) -> Iterator[Any]:
+        for part in parts:
+            yield function(part, frozenset())
+
+    monkeypatch.setattr(prepare, "run_parts", run)
+
+
+def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None:
+    waveform = make_voice(6)
+    spans = [(0.5, 2, "एक"), (3, 2.5, "दो"), (5, 2.5, "beyond the end")]
+    lines = [
+        f'{{"audio_filepath": "wav/long.flac", "offset": {begin}, "duration": {length},'
+        f' "text": "{text}", "lang": "hi"}}'
+        for begin, length, text in spans
+    ]
+    flac = encode_flac(waveform)
+    files = {"train.json": "\n".join(lines).encode(), "wav/long.flac": flac}
+    root = write_tree(tmp_path / "in", files)
+    archive = write_archive(tmp_path / "in.tar.gz", files)
+    utterances = []
+    for source, output in ((root, tmp_path / "a"), (archive, tmp_path / "b")):
+        prepare_corpus(PrepareConfig(input=[str(source)], output=str(output)))
+        utterances.append(list(read_utterances(output)))
+    plain, packed = utterances
+    assert [u.audio for u in plain] == [u.audio for u in packed]
+    assert [u.text for u in packed] == ["एक", "दो"]
+    assert [u.id for u in packed] == [
+        "in/in.tar.gz!/wav/long.flac#0.500-2.500",
+        "in/in.tar.gz!/wav/long.flac#3.000-5.500",
+    ]
+    assert [(u.start_seconds, u.end_seconds) for u in packed] == [(0.5, 2.5), (3.0, 5.5)]
+    whole = decode_flac(flac)
+    np.testing.assert_array_equal(decode_flac(packed[1].audio), whole[48_000:88_000])
+    rejected = (tmp_path / "b" / "rejected.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[3] for line in rejected] == ["truncated"]
+
+
+def test_format_and_language_are_checked_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare_corpus(
+            PrepareConfig(
+                input=[str(tmp_path)], output=str(tmp_path / "o"), format="kaldi", language="hindi"
+            )
+        )
+    assert "`format` must be one of manifest" in str(caught.value)
+    assert "`language`" in str(caught.value)
+    assert "hin_Deva" in str(caught.value)
