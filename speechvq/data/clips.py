@@ -24,7 +24,8 @@ from speechvq.data.records import SAMPLE_RATE, Flag, Reason, Rejection, Utteranc
 from speechvq.data.row_audio import load_row_audio
 from speechvq.data.segments import Span, cut_at_pauses
 from speechvq.data.tally import PartResult
-from speechvq.data.text import find_text_flags, get_normalizer
+from speechvq.data.text import get_normalizer
+from speechvq.data.transcripts import prepare_transcript
 from speechvq.data.vad import (
     WINDOW_SAMPLES,
     Probabilities,
@@ -266,15 +267,21 @@ def _create_utterance(
     begin = offset_seconds + span.begin / SAMPLE_RATE
     end = offset_seconds + span.end / SAMPLE_RATE
     is_whole = span.num_samples == len(clip.waveform) and row.begin_seconds is None
-    normalizer = get_normalizer(config.normalizer)
-    text = normalizer(row.transcript, row.language) if row.transcript is not None else ""
+    transcript = prepare_transcript(
+        row.transcript or "",
+        row.language,
+        span.num_samples / SAMPLE_RATE,
+        get_normalizer(config.normalizer),
+        digits=config.digits,
+        max_letters_per_second=config.max_letters_per_second,
+    )
     return Utterance(
         id=f"{row.source}/{row.path}" + ("" if is_whole else f"#{begin:.3f}-{end:.3f}"),
         language=row.language,
         split=part.split,
         audio=encode_flac(waveform),
         num_samples=span.num_samples,
-        text=text or None,
+        text=transcript.text,
         raw_text=row.transcript,
         source=row.source,
         licence=row.licence,
@@ -290,14 +297,16 @@ def _create_utterance(
         rms_dbfs=loudness.rms_dbfs,
         original_sample_rate=clip.sample_rate,
         original_channels=clip.num_channels,
-        flags=[str(flag) for flag in _find_flags(clip, loudness, windows, config)],
+        flags=[
+            str(flag) for flag in (*transcript.flags, *_find_flags(clip, loudness, windows, config))
+        ],
     )
 
 
 def _find_flags(
     clip: _Clip, loudness: Loudness, windows: Probabilities, config: PrepareConfig
 ) -> list[Flag]:
-    flags = find_text_flags(clip.row.transcript or "")
+    flags = []
     if loudness.is_clipped:
         flags.append(Flag.CLIPPED)
     if windows.max() < config.segment.threshold:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speechvq.data.format_names import ARCHIVE_SUFFIXES, FORMAT_NAMES
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
+from speechvq.data.transcripts import DIGIT_POLICIES
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
 
@@ -69,7 +70,12 @@ class PrepareConfig:
     max_length_difference_seconds: float = 0.5
     """A file this much shorter than its manifest says is truncated, and set aside."""
     normalizer: str = "basic"
-    """Text normaliser: basic, verbatim."""
+    """Text normaliser: basic, verbatim, indic (needs the extra `indic`)."""
+    digits: str = "flag"
+    """Digits in transcripts: `flag` them, `keep` them without a word, or `expand` numbers that can
+    be read in one way only (needs the extra `indic`); numbers in words are flagged too."""
+    max_letters_per_second: float = 25.0
+    """A transcript with more letters for its audio is flagged as too fast to be true."""
     dev_share: float = 0.0
     """Share of the hours of each language without a split in the manifest that becomes `dev`,
     disjoint by recording and speaker."""
@@ -119,6 +125,7 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
         ("silence_dbfs", config.silence_dbfs, -120, 0),
         ("min_sound_seconds", config.min_sound_seconds, 0, 60),
         ("max_length_difference_seconds", config.max_length_difference_seconds, 0.01, 3600),
+        ("max_letters_per_second", config.max_letters_per_second, 1, 1000),
         ("dev_share", config.dev_share, 0, 0.5),
         ("test_share", config.test_share, 0, 0.5),
         ("part_minutes", config.part_minutes, 0, 1440),
@@ -138,6 +145,10 @@ def _check_names(config: PrepareConfig) -> list[str]:
         problems.append(
             f"`normalizer` must be one of {', '.join(NORMALIZER_NAMES)}, but is"
             f" {config.normalizer!r}."
+        )
+    if config.digits not in DIGIT_POLICIES:
+        problems.append(
+            f"`digits` must be one of {', '.join(DIGIT_POLICIES)}, but is {config.digits!r}."
         )
     if config.format and config.format not in FORMAT_NAMES:
         problems.append(

@@ -33,11 +33,13 @@ from speechvq.data.clips import (
 from speechvq.data.config import PrepareConfig, parse_shard
 from speechvq.data.execution import count_cores, run_parts
 from speechvq.data.manifest import ManifestRow, read_manifests
+from speechvq.data.numbers import expand_numbers
 from speechvq.data.prepare_output import claim_output, complete_corpus
 from speechvq.data.progress import PrepareProgress, format_time
 from speechvq.data.records import Rejection
 from speechvq.data.splits import assign_splits
 from speechvq.data.tally import PartResult
+from speechvq.data.text import get_normalizer
 from speechvq.data.work import Part, divide_rows, estimate_seconds
 from speechvq.errors import ConfigError, InterruptedRunError, MissingDependencyError, NoSpaceError
 
@@ -99,7 +101,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
             f"{output} is complete already: the same input, prepared with the same configuration."
         )
         return output
-    _check_dependencies(plan.rows)
+    _check_dependencies(plan.rows, config)
     _check_space(plan, output)
     with _stop_on_signals(output):
         begin = time.monotonic()
@@ -198,8 +200,14 @@ def _read_result(output: Path, part: Part) -> PartResult:
     return PartResult.from_json(json.loads(text))
 
 
-def _check_dependencies(rows: list[ManifestRow]) -> None:
+def _check_dependencies(rows: list[ManifestRow], config: PrepareConfig) -> None:
     """Says what is missing at once, not after an hour."""
+    for row in rows:
+        if row.transcript is not None:
+            get_normalizer(config.normalizer)("क", "hin_Deva")
+            if config.digits == "expand":
+                expand_numbers("7", "hin_Deva")
+            break
     if importlib.util.find_spec("silero_vad") is None:
         raise MissingDependencyError("silero_vad", "prep", "find speech in recordings")
     if importlib.util.find_spec("av") is None:

@@ -33,6 +33,11 @@ from speechvq.data.splits import SpeakerOverlap, find_speaker_overlaps
 from speechvq.data.storage import is_remote
 from speechvq.data.tally import DURATION_EDGES, SNR_EDGES, PartResult, Totals, add_up, to_hours
 from speechvq.data.text import get_normalizer
+from speechvq.data.vocabulary import (
+    VOCABULARY_FILE,
+    count_corpus_characters,
+    format_vocabulary,
+)
 from speechvq.data.work import Part
 from speechvq.errors import ConfigError
 
@@ -122,6 +127,9 @@ def complete_corpus(
     _write_rejections(output, totals.rejections)
     write_text_atomically(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
+    )
+    write_text_atomically(
+        output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
     )
     write_report(output, summary, totals.rejections)
     write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)

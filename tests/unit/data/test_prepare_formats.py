@@ -57,6 +57,8 @@ def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None
     assert [(u.start_seconds, u.end_seconds) for u in packed] == [(0.5, 2.5), (3.0, 5.5)]
     whole = decode_flac(flac)
     np.testing.assert_array_equal(decode_flac(packed[1].audio), whole[48_000:88_000])
+    vocabulary = (tmp_path / "b" / "vocabulary.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[1] for line in vocabulary[1:]] == ["ए", "क", "द", "ो"]
     rejected = (tmp_path / "b" / "rejected.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[3] for line in rejected] == ["truncated"]
 
