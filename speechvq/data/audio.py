@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,7 @@ Waveform = npt.NDArray[np.float32]
 """float32 (S,), nominally within [-1, 1]."""
 
 BLOCK_SECONDS = 20
+_BLOCK_SIZE = 1 << 22
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 _PCM_SCALE = 32768.0
 
@@ -88,8 +90,46 @@ def decode_audio(source: Path | str | bytes) -> tuple[Waveform, int]:
     return waveform, stream.sample_rate
 
 
+@dataclass(frozen=True, slots=True)
+class AudioStream:
+    """An opened file that is decoded while it is read.
+
+    Attributes:
+        sample_rate: Samples per second in the file.
+        num_channels: Channels in the file.
+        blocks: float32 (S,) each, 16 kHz mono; ends with `AudioError` if the file is damaged,
+            incomplete or too long.
+    """
+
+    sample_rate: int
+    num_channels: int
+    blocks: Iterator[Waveform]
+
+
+@contextmanager
+def open_audio(
+    source: Path | str | bytes, *, max_seconds: float = float("inf"), suffix: str = ""
+) -> Iterator[AudioStream]:
+    """Opens a file to decode it block by block, in memory that does not grow with its length.
+
+    Args:
+        source: A path, or the contents of a file.
+        max_seconds: Stop with `TooLongAudioError` beyond this length.
+        suffix: The suffix of the file's name where only its contents are given.
+
+    Raises:
+        AudioError: If it cannot be opened, or its header declares more than `max_seconds`.
+    """
+    with _open_source(source) as file:
+        stream = _open_stream(file, suffix or _suffix(source))
+        _check_duration(stream, max_seconds)
+        yield AudioStream(
+            stream.sample_rate, stream.num_channels, _resample(file, stream, max_seconds)
+        )
+
+
 def load_audio(source: Path | str | bytes, *, max_seconds: float = float("inf")) -> DecodedAudio:
-    """Decodes a file to 16 kHz mono in bounded memory.
+    """Decodes a file to 16 kHz mono, as a whole.
 
     Args:
         source: A path, or the contents of a file.
@@ -101,34 +141,41 @@ def load_audio(source: Path | str | bytes, *, max_seconds: float = float("inf"))
     Raises:
         AudioError: If it cannot be decoded, is incomplete, or too long.
     """
-    with _open_source(source) as file:
-        stream = _open_stream(file, _suffix(source))
-        _check_duration(stream, max_seconds)
-        resampler = None
-        if stream.sample_rate != SAMPLE_RATE:
-            resampler = soxr.ResampleStream(
-                stream.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ"
-            )
-        parts, num_frames, error = [], 0, None
-        try:
-            for block in stream.blocks:
-                num_frames += len(block)
-                parts.append(
-                    _mix(block) if resampler is None else resampler.resample_chunk(_mix(block))
-                )
-                if num_frames > max_seconds * stream.sample_rate:
-                    raise _too_long(num_frames / stream.sample_rate, max_seconds)
-        except AudioError as caught:
-            if isinstance(caught, TooLongAudioError):
-                raise
-            error = caught
-        if resampler is not None:
-            parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        waveform = np.concatenate(parts or [np.zeros(0, np.float32)])
-        if error is not None:
-            _raise_damaged(error, stream, waveform)
-        _check_complete(file, stream, num_frames, len(waveform))
-    return DecodedAudio(waveform, stream.sample_rate, stream.num_channels)
+    with open_audio(source, max_seconds=max_seconds) as stream:
+        waveform = np.concatenate([np.zeros(0, np.float32), *stream.blocks])
+        return DecodedAudio(waveform, stream.sample_rate, stream.num_channels)
+
+
+def _resample(file: BinaryIO, stream: _Stream, max_seconds: float) -> Iterator[Waveform]:
+    """Yields blocks at 16 kHz; at the end, compares what came with what was declared."""
+    resampler = None
+    if stream.sample_rate != SAMPLE_RATE:
+        resampler = soxr.ResampleStream(
+            stream.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ"
+        )
+    num_frames = num_samples = 0
+    damage = None
+    try:
+        for block in stream.blocks:
+            num_frames += len(block)
+            if num_frames > max_seconds * stream.sample_rate:
+                raise _too_long(num_frames / stream.sample_rate, max_seconds)
+            mono = _mix(block)
+            if resampler is not None:
+                mono = resampler.resample_chunk(mono)
+            num_samples += len(mono)
+            yield mono
+    except TooLongAudioError:
+        raise
+    except AudioError as error:
+        damage = error
+    if resampler is not None:
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        num_samples += len(rest)
+        yield rest
+    if damage is not None:
+        _raise_damaged(damage, stream, num_samples)
+    _check_complete(file, stream, num_frames, num_samples)
 
 
 def to_16k_mono(waveform: npt.NDArray[np.float32], sample_rate: int) -> Waveform:
@@ -147,11 +194,22 @@ def to_16k_mono(waveform: npt.NDArray[np.float32], sample_rate: int) -> Waveform
     return np.asarray(soxr.resample(mono, sample_rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)
 
 
+def to_pcm(waveform: Waveform) -> npt.NDArray[np.int16]:
+    """Rounds a waveform, float32 (S,), to 16 bit; what lies beyond full scale is clipped."""
+    scaled = np.clip(np.rint(waveform * _PCM_SCALE), -_PCM_SCALE, _PCM_SCALE - 1)
+    return np.asarray(scaled.astype(np.int16))
+
+
+def from_pcm(pcm: npt.NDArray[np.int16]) -> Waveform:
+    """Returns 16 bit samples as float32 within [-1, 1)."""
+    return pcm.astype(np.float32) / np.float32(_PCM_SCALE)
+
+
 def encode_flac(waveform: Waveform) -> bytes:
     """Encodes a 16 kHz mono waveform, float32 (S,), as 16 bit FLAC; what lies beyond full scale is
     clipped.
     """
-    pcm = np.clip(np.rint(waveform * _PCM_SCALE), -_PCM_SCALE, _PCM_SCALE - 1).astype(np.int16)
+    pcm = to_pcm(waveform)
     buffer = io.BytesIO()
     soundfile.write(buffer, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
@@ -208,11 +266,11 @@ def _open_with_soundfile(file: BinaryIO) -> _Stream:
 def _read_soundfile(sound: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
     with sound:
         _check_sample_rate(sound.samplerate)
+        # A header may promise a thousand channels.
+        num_frames = max(1, min(BLOCK_SECONDS * sound.samplerate, _BLOCK_SIZE // sound.channels))
         while True:
             try:
-                block = sound.read(
-                    BLOCK_SECONDS * sound.samplerate, dtype="float32", always_2d=True
-                )
+                block = sound.read(num_frames, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
                 raise AudioError(f"soundfile: {error}") from error
             if len(block) == 0:
@@ -257,11 +315,11 @@ def _too_long(seconds: float, max_seconds: float) -> TooLongAudioError:
     )
 
 
-def _raise_damaged(error: AudioError, stream: _Stream, waveform: Waveform) -> None:
+def _raise_damaged(error: AudioError, stream: _Stream, num_samples: int) -> None:
     declared = None if stream.num_frames is None else stream.num_frames / stream.sample_rate
-    if len(waveform) == 0 and declared is None:
+    if num_samples == 0 and declared is None:
         raise error
-    raise TruncatedAudioError(f"Decoding stopped: {error}", len(waveform), declared) from error
+    raise TruncatedAudioError(f"Decoding stopped: {error}", num_samples, declared) from error
 
 
 def _check_complete(file: BinaryIO, stream: _Stream, num_frames: int, num_samples: int) -> None:

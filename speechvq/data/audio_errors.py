@@ -35,3 +35,34 @@ class TooLongAudioError(AudioError):
     def __init__(self, message: str, num_samples: int) -> None:
         super().__init__(message)
         self.num_samples = num_samples
+
+
+class NonFiniteAudioError(AudioError):
+    """A file holds samples that are NaN or infinite.
+
+    Args:
+        num_samples: Length at 16 kHz.
+        num_bad: Samples at 16 kHz that are no number.
+    """
+
+    def __init__(self, num_samples: int, num_bad: int) -> None:
+        super().__init__("Samples that are NaN or infinite.")
+        self.num_samples = num_samples
+        self.num_bad = num_bad
+
+
+class DecoderCrashedError(AudioError):
+    """The process that decoded a file died."""
+
+
+class DecoderHungError(AudioError):
+    """Decoding a file took longer than any sound file does.
+
+    Args:
+        message: What happened.
+        limit_seconds: The time that the file was given.
+    """
+
+    def __init__(self, message: str, limit_seconds: float) -> None:
+        super().__init__(message)
+        self.limit_seconds = limit_seconds

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from speechvq.data.format_names import ARCHIVE_SUFFIXES, FORMAT_NAMES
+from speechvq.data.format_names import ARCHIVE_SUFFIXES, DIGIT_POLICIES, FORMAT_NAMES
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
-from speechvq.data.transcripts import DIGIT_POLICIES
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
 
+PREPARE_FILE = "prepare.json"
+"""In the output: with which configuration and input it was begun."""
 MISSING_VALUE = "???"
 """Value of a field that the user must set."""
 
@@ -22,14 +23,67 @@ class SegmentConfig:
     max_segment_seconds: float = 20.0
     """No segment is longer; untranscribed recordings up to this length stay whole."""
     min_seconds: float = 0.4
-    """Clips and segments shorter than this are set aside (0.4 s is about one syllable and 20
-    frames)."""
+    """Clips shorter than this are set aside, and no segment is cut shorter (0.4 s is about one
+    syllable and 20 frames)."""
+    vad: str = "silero"
+    """Speech detector: `silero`, or `webrtc` (30 ms, mode 2, 300 ms, 90 %, as in IndicWav2Vec):
+    quicker, and fooled by noise and music."""
     max_pause_seconds: float = 1.0
     """A pause up to this length stays inside a segment; a longer one ends it."""
     padding_seconds: float = 0.2
     """How much of the pause is kept on either side of a segment."""
     threshold: float = 0.5
-    """Speech begins where Silero's probability reaches this, and ends 0.15 below it."""
+    """Speech begins where its probability reaches this, and ends 0.15 below it."""
+
+
+@dataclass(kw_only=True)
+class DecideConfig:
+    """What is accepted, by what was measured. Changing it decodes nothing again.
+
+    A limit of `null` is no limit. A measure that is undefined for a segment (too short, silent)
+    breaks every limit that is set on it, unless `undefined=keep`.
+    """
+
+    undefined: str = "reject"
+    """`reject`: a measure that is undefined breaks its limit; `keep`: it does not."""
+    min_seconds: float | None = None
+    """Shorter segments are rejected; below `segment.min_seconds` it has no effect."""
+    max_zero_share: float | None = 0.4
+    """Share of digital silence."""
+    min_variation_db: float | None = 4.0
+    """Variation of the bands' levels: steady noise stays under it."""
+    max_tone_share: float | None = 0.5
+    """Share of the energy in sustained tones: music goes beyond it."""
+    min_speech_ratio: float | None = None
+    """Share of windows with speech."""
+    min_snr_db: float | None = None
+    """Signal-to-noise ratio by WADA; IndicWav2Vec takes 15."""
+    min_vad_snr_db: float | None = None
+    """Signal-to-noise ratio by speech and pauses; undefined where a segment has no pause."""
+    max_clipped_share: float | None = 0.1
+    """Share of samples at full scale."""
+    max_dc_offset: float | None = 0.2
+    """Mean of the samples, either sign, relative to full scale."""
+    min_loudness_lufs: float | None = None
+    """Integrated loudness."""
+    min_bandwidth_hz: float | None = None
+    """Where the spectrum ends; 4500 rejects telephone speech that was resampled."""
+    max_letters_per_second: float | None = 40.0
+    """A transcript that is longer was not spoken in that time."""
+    min_letters_per_second: float | None = None
+    """A transcript that is shorter leaves much unsaid."""
+    duplicates: str = "reject"
+    """What becomes of a segment whose samples another has: `reject` or `keep`."""
+    near_duplicates: str = "flag"
+    """What becomes of a segment that sounds like another: `reject`, `flag` or `keep`."""
+    max_fingerprint_bits: int = 20
+    """Fingerprints of 128 bits that differ in at most so many are the same sound."""
+    split_leaks: str = "reject"
+    """Equal sounds in two splits of the manifest: `reject` those in the split that comes first of
+    train, others, dev, test; or `report`. Splits that we make have none."""
+    text_overlap: str = "report"
+    """Transcripts that stand in train and in another split: `report` them, `leave_out` those in
+    train, or `move`: keep equal transcripts together in splits that we make."""
 
 
 @dataclass(kw_only=True)
@@ -58,11 +112,22 @@ class PrepareConfig:
     for local processes."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     """Cutting of long recordings."""
+    decide: DecideConfig = field(default_factory=DecideConfig)
+    """What is accepted."""
+    decide_only: bool = False
+    """Say what the limits under `decide` would accept of what was measured, and write nothing."""
+    keep_measurements: bool = True
+    """Keep the audio of every candidate, also of the rejected, so that the same command with other
+    limits needs no decoding: about 61 MB an hour, as much again as the corpus. The table of what
+    was measured (1 MB for 5,000 segments) stays in any case."""
     max_transcribed_seconds: float = 30.0
     """Transcribed clips stay whole; longer ones are set aside."""
-    max_recording_seconds: float = 21_600.0
-    """Files longer than this are set aside: one is held in memory as a whole, 460 MB an
-    hour."""
+    max_recording_seconds: float = 86_400.0
+    """Files longer than this are set aside. More than 20 minutes lie on the disk while they are
+    read: 115 MB an hour."""
+    decode_timeout_seconds: float = 60.0
+    """CPU seconds that decoding any file may take, and 20 more for every megabyte; then its decoder
+    has hung, and the file is set aside."""
     silence_dbfs: float = -70.0
     """A frame of 20 ms counts as sound where its level is above this."""
     min_sound_seconds: float = 0.1
@@ -74,8 +139,6 @@ class PrepareConfig:
     digits: str = "flag"
     """Digits in transcripts: `flag` them, `keep` them without a word, or `expand` numbers that can
     be read in one way only (needs the extra `indic`); numbers in words are flagged too."""
-    max_letters_per_second: float = 25.0
-    """A transcript with more letters for its audio is flagged as too fast to be true."""
     dev_share: float = 0.0
     """Share of the hours of each language without a split in the manifest that becomes `dev`,
     disjoint by recording and speaker."""
@@ -98,8 +161,11 @@ def _check_paths(config: PrepareConfig) -> list[str]:
         for path in config.input
         if "://" not in path and not Path(path).is_dir() and not _is_archive(path)
     ]
-    if not config.input:
-        problems.append("`input` must be set: `input=DIR`, or `input=[DIR,DIR]`.")
+    if not config.input and not (Path(config.output) / PREPARE_FILE).is_file():
+        problems.append(
+            "`input` must be set: `input=DIR`, or `input=[DIR,DIR]`; only an `output` that was"
+            " prepared before can be decided again without."
+        )
     if config.output == MISSING_VALUE:
         problems.append("`output` must be set: `output=DIR`.")
     elif Path(config.output).exists() and not Path(config.output).is_dir():
@@ -116,19 +182,25 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
     limits: list[tuple[str, float, float, float]] = [
         ("workers", config.workers, 0, 4096),
         ("segment.max_segment_seconds", segment.max_segment_seconds, 1, 3600),
-        ("segment.min_seconds", segment.min_seconds, 0.05, segment.max_segment_seconds / 2),
+        ("segment.min_seconds", segment.min_seconds, 0.05, segment.max_segment_seconds / 4),
         ("segment.max_pause_seconds", segment.max_pause_seconds, 0.05, 60),
         ("segment.padding_seconds", segment.padding_seconds, 0, 5),
         ("segment.threshold", segment.threshold, 0.15, 0.99),
-        ("max_transcribed_seconds", config.max_transcribed_seconds, segment.min_seconds, 3600),
+        ("max_transcribed_seconds", config.max_transcribed_seconds, segment.min_seconds, 600),
         ("max_recording_seconds", config.max_recording_seconds, 1, 86_400),
         ("silence_dbfs", config.silence_dbfs, -120, 0),
         ("min_sound_seconds", config.min_sound_seconds, 0, 60),
         ("max_length_difference_seconds", config.max_length_difference_seconds, 0.01, 3600),
-        ("max_letters_per_second", config.max_letters_per_second, 1, 1000),
         ("dev_share", config.dev_share, 0, 0.5),
         ("test_share", config.test_share, 0, 0.5),
         ("part_minutes", config.part_minutes, 0, 1440),
+        ("decode_timeout_seconds", config.decode_timeout_seconds, 0.1, 86_400),
+        ("decide.max_fingerprint_bits", config.decide.max_fingerprint_bits, 0, 32),
+    ]
+    limits += [
+        (f"decide.{key}", value, low, high)
+        for key, (low, high) in _DECIDE_RANGES.items()
+        if (value := getattr(config.decide, key)) is not None
     ]
     return [
         f"`{key}` must be {low:g} to {high:g}, but is {value:g}."
@@ -137,8 +209,38 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
     ]
 
 
+_DECIDE_RANGES: dict[str, tuple[float, float]] = {
+    "min_seconds": (0, 3600),
+    "max_zero_share": (0, 1),
+    "min_variation_db": (0, 100),
+    "max_tone_share": (0, 1),
+    "min_speech_ratio": (0, 1),
+    "min_snr_db": (-20, 100),
+    "min_vad_snr_db": (-100, 200),
+    "max_clipped_share": (0, 1),
+    "max_dc_offset": (0, 1),
+    "min_loudness_lufs": (-100, 0),
+    "min_bandwidth_hz": (0, 8000),
+    "max_letters_per_second": (0, 1000),
+    "min_letters_per_second": (0, 1000),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "segment.vad": ("silero", "webrtc"),
+    "decide.undefined": ("reject", "keep"),
+    "decide.duplicates": ("reject", "keep"),
+    "decide.near_duplicates": ("reject", "flag", "keep"),
+    "decide.split_leaks": ("reject", "report"),
+    "decide.text_overlap": ("report", "leave_out", "move"),
+}
+
+
 def _check_names(config: PrepareConfig) -> list[str]:
     problems = []
+    for key, choices in _CHOICES.items():
+        section, _, name = key.partition(".")
+        value = getattr(getattr(config, section), name)
+        if value not in choices:
+            problems.append(f"`{key}` must be one of {', '.join(choices)}, but is {value!r}.")
     try:
         get_normalizer(config.normalizer)
     except DataError:

@@ -17,40 +17,42 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from speechvq.data.tally import PartResult
-from speechvq.data.work import Part
 from speechvq.errors import MissingDependencyError, NoSpaceError
 
-PrepareFunction = Callable[[Part, frozenset[int]], PartResult]
-"""Prepares a piece of work without some of its rows; must pickle."""
 _MAX_CRASHES = 100
 
 
-class FindCrashed(Protocol):
-    """Says which row a dead process was reading."""
+class Indexed(Protocol):
+    """A piece of work, or its result."""
 
-    def __call__(self, part: Part) -> int | None:
-        """Returns the row's position in the part, or None if it was reading none."""
+    @property
+    def index(self) -> int:
+        """Number among all pieces."""
+
+
+PartT = TypeVar("PartT", bound=Indexed)
+ResultT = TypeVar("ResultT", bound=Indexed)
 
 
 def run_parts(
-    parts: Sequence[Part],
-    function: PrepareFunction,
+    parts: Sequence[PartT],
+    function: Callable[[PartT, frozenset[int]], ResultT],
     *,
     workers: int,
     dask_scheduler: str,
-    find_crashed: FindCrashed,
-) -> Generator[PartResult]:
+    find_crashed: Callable[[PartT], int | None],
+) -> Generator[ResultT]:
     """Runs every piece of work.
 
     Args:
         parts: What to do.
-        function: What to do with each.
+        function: What to do with each, without some of its rows; must pickle.
         workers: Local processes; 0 is one per core.
         dask_scheduler: Address of a Dask scheduler; empty for local processes.
-        find_crashed: Asked when a process died.
+        find_crashed: Asked when a process died: the position of the row that it was reading, or
+            None.
 
     Yields:
         Results as they are ready.
@@ -66,7 +68,7 @@ def run_parts(
     remaining = {part.index: part for part in parts}
     while remaining:
         executor = _create_pool(min(workers, len(remaining)))
-        started: dict[int, Part] = {}
+        started: dict[int, PartT] = {}
         try:
             for result in _run(executor, list(remaining.values()), function, 2 * workers, started):
                 del remaining[result.index]
@@ -88,16 +90,16 @@ def count_cores() -> int:
 
 def _run(
     executor: Executor,
-    parts: Sequence[Part],
-    function: PrepareFunction,
+    parts: Sequence[PartT],
+    function: Callable[[PartT, frozenset[int]], ResultT],
     num_ahead: int,
-    started: dict[int, Part] | None = None,
-) -> Iterator[PartResult]:
+    started: dict[int, PartT] | None = None,
+) -> Iterator[ResultT]:
     """Submits pieces, a limited number ahead, and yields what is done; `started` gets what is under
     way.
     """
     waiting = iter(parts)
-    pending: dict[Future[PartResult], Part] = {}
+    pending: dict[Future[ResultT], PartT] = {}
     started = {} if started is None else started
     while True:
         for part in waiting:
@@ -114,7 +116,11 @@ def _run(
             yield result
 
 
-def _run_alone(part: Part, function: PrepareFunction, find_crashed: FindCrashed) -> PartResult:
+def _run_alone(
+    part: PartT,
+    function: Callable[[PartT, frozenset[int]], ResultT],
+    find_crashed: Callable[[PartT], int | None],
+) -> ResultT:
     crashed: frozenset[int] = frozenset()
     for _ in range(_MAX_CRASHES):
         executor = _create_pool(1)
@@ -130,7 +136,7 @@ def _run_alone(part: Part, function: PrepareFunction, find_crashed: FindCrashed)
     raise RuntimeError(f"More than {_MAX_CRASHES} files of one piece of work end the process.")
 
 
-def _get_result(future: Future[PartResult]) -> PartResult:
+def _get_result(future: Future[ResultT]) -> ResultT:
     try:
         return future.result()
     except OSError as error:

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from speechvq.data.records import SAMPLE_RATE
+from speechvq.data.vad import Samples
 from speechvq.data.wada import WADA_MIN_DB, WADA_STATISTIC, WADA_STEP_DB
+from speechvq.errors import MissingDependencyError
 
 FRAME_SAMPLES = SAMPLE_RATE // 50
 """20 ms."""
 CLIPPED_SHARE = 0.001
 _MIN_SNR_SECONDS = 0.3
+_MIN_SNR_WINDOWS = 4
+_LOUDNESS_BLOCK_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,23 @@ class Loudness:
     Attributes:
         peak_dbfs: Largest absolute sample in dB relative to full scale; None for digital silence.
         rms_dbfs: Root mean square in dB relative to full scale; None for digital silence.
-        is_clipped: Whether more than 0.1 % of the samples stand at full scale.
+        clipped_share: Share of the samples at full scale.
+        zero_share: Share of the frames of 20 ms whose samples are all the same.
+        dc_offset: Mean of the samples.
         snr_db: WADA estimate; None where there is too little speech.
     """
 
     peak_dbfs: float | None
     rms_dbfs: float | None
-    is_clipped: bool
+    clipped_share: float
+    zero_share: float
+    dc_offset: float
     snr_db: float | None
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether more than 0.1 % of the samples stand at full scale."""
+        return self.clipped_share > CLIPPED_SHARE
 
 
 def measure_loudness(
@@ -60,15 +75,65 @@ def measure_loudness(
     return Loudness(
         peak_dbfs=_decibels(peak * peak),
         rms_dbfs=_decibels(power),
-        is_clipped=share > CLIPPED_SHARE,
+        clipped_share=share,
+        zero_share=_measure_constant_frames(waveform),
+        dc_offset=float(waveform.mean(dtype=np.float64)) if len(waveform) else 0.0,
         snr_db=estimate_snr(waveform[_select(frames, near_speech, len(waveform))]),
     )
 
 
-def measure_sound_seconds(waveform: npt.NDArray[np.float32], silence_dbfs: float) -> float:
+def measure_integrated_loudness(waveform: npt.NDArray[np.float32]) -> float | None:
+    """Returns the loudness by ITU-R BS.1770-4 (pyloudnorm) in LUFS; None under one gating block of
+    0.4 s, and where every block is below the gate of -70 LUFS.
+    """
+    if len(waveform) < _LOUDNESS_BLOCK_SECONDS * SAMPLE_RATE:
+        return None
+    loudness = float(_create_meter().integrated_loudness(waveform.astype(np.float64)))
+    return loudness if math.isfinite(loudness) else None
+
+
+def estimate_vad_snr(
+    power: npt.NDArray[np.float64], speech: npt.NDArray[np.float32]
+) -> float | None:
+    """Returns the power of speech over that of its pauses, in dB.
+
+    Args:
+        power: Mean power of each window, (W,).
+        speech: Probability of speech in each window, (W,).
+
+    Returns:
+        None with less than 0.1 s of either, or where the pauses are digital silence.
+    """
+    loud, quiet = power[speech >= 0.5], power[speech < 0.35]
+    if len(loud) < _MIN_SNR_WINDOWS or len(quiet) < _MIN_SNR_WINDOWS:
+        return None
+    noise = float(quiet.mean())
+    signal = max(float(loud.mean()) - noise, 0.0)
+    if noise <= 0 or signal <= 0:
+        return None
+    return 10 * math.log10(signal / noise)
+
+
+def measure_sound_seconds(samples: Samples, silence_dbfs: float) -> float:
     """Returns how many seconds of a clip are louder than the silence level, in frames of 20 ms."""
-    frames = find_sound_frames(waveform, silence_dbfs)
-    return float(frames.sum()) * FRAME_SAMPLES / SAMPLE_RATE
+    step = 60 * SAMPLE_RATE
+    frames = sum(
+        int(find_sound_frames(samples[first : first + step], silence_dbfs).sum())
+        for first in range(0, len(samples), step)
+    )
+    return frames * FRAME_SAMPLES / SAMPLE_RATE
+
+
+def measure_levels(samples: Samples, window_samples: int) -> npt.NDArray[np.float32]:
+    """Returns the level of each window in dB, float32 (ceil(S / window),); -120 at the least."""
+    step = 1000 * window_samples
+    levels = []
+    for first in range(0, len(samples), step):
+        block = samples[first : min(first + step, len(samples))]
+        padded = np.pad(block, (0, -len(block) % window_samples)).reshape(-1, window_samples)
+        power = np.einsum("ij,ij->i", padded, padded, dtype=np.float64) / window_samples
+        levels.append(10 * np.log10(np.maximum(power, 1e-12)).astype(np.float32))
+    return np.concatenate([np.zeros(0, np.float32), *levels])
 
 
 def find_sound_frames(
@@ -114,6 +179,23 @@ def estimate_snr(waveform: npt.NDArray[np.float32]) -> float | None:
     statistic = math.log(float(amplitude.mean())) - float(np.log(amplitude).mean())
     position = float(np.interp(statistic, WADA_STATISTIC, np.arange(len(WADA_STATISTIC))))
     return WADA_MIN_DB + WADA_STEP_DB * position
+
+
+def _measure_constant_frames(waveform: npt.NDArray[np.float32]) -> float:
+    num_whole = len(waveform) // FRAME_SAMPLES
+    if num_whole == 0:
+        return 0.0
+    frames = waveform[: num_whole * FRAME_SAMPLES].reshape(num_whole, FRAME_SAMPLES)
+    return float(np.mean(frames.max(axis=1) == frames.min(axis=1)))
+
+
+@cache
+def _create_meter() -> Any:
+    try:
+        import pyloudnorm
+    except ImportError:
+        raise MissingDependencyError("pyloudnorm", "prep", "measure loudness") from None
+    return pyloudnorm.Meter(SAMPLE_RATE)
 
 
 def _decibels(power: float) -> float | None:

@@ -38,7 +38,17 @@ CORPUS_SCHEMA = pa.schema(
         pa.field("start_seconds", pa.float64(), nullable=False),
         pa.field("end_seconds", pa.float64(), nullable=False),
         pa.field("snr_db", pa.float32()),
+        pa.field("vad_snr_db", pa.float32()),
         pa.field("speech_ratio", pa.float32()),
+        pa.field("speech_probability", pa.float32()),
+        pa.field("loudness_lufs", pa.float32()),
+        pa.field("clipped_share", pa.float32()),
+        pa.field("zero_share", pa.float32()),
+        pa.field("dc_offset", pa.float32()),
+        pa.field("bandwidth_hz", pa.float32()),
+        pa.field("variation_db", pa.float32()),
+        pa.field("tone_share", pa.float32()),
+        pa.field("letters_per_second", pa.float32()),
         pa.field("peak_dbfs", pa.float32()),
         pa.field("rms_dbfs", pa.float32()),
         pa.field("original_sample_rate", pa.int32()),
@@ -125,6 +135,18 @@ class PartWriter:
             pa.table(columns, schema=CORPUS_SCHEMA), row_group_size=ROWS_PER_GROUP
         )
         self._rows = []
+
+
+def write_part(path: Path, table: pa.Table) -> None:
+    """Writes a part file from a table with the columns of `CORPUS_SCHEMA`, under a temporary name
+    first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with _open_parquet(temporary) as writer:
+        for first in range(0, table.num_rows, ROWS_PER_GROUP):
+            writer.write_table(table.slice(first, ROWS_PER_GROUP), row_group_size=ROWS_PER_GROUP)
+    temporary.replace(path)
 
 
 def _open_parquet(path: Path) -> pq.ParquetWriter:

@@ -1,86 +1,77 @@
-"""Data preparation as a whole: manifests in; a corpus, its bookkeeping and a report out.
+"""Data preparation as a whole, in three stages: measure, decide, write.
 
-    rows of manifests -> splits -> pieces of work -> (any number of processes) part files ->
-    corpus.json, summary, report
+    rows of manifests -> pieces of work -> (any number of processes) measurements
+                      -> limits, splits -> (any number of processes) part files, report, corpus.json
 
-A run that was interrupted goes on where it was: finished pieces are kept under `.prepare/` in the
-output until the corpus is complete. Call `prepare_corpus` under `if __name__ == "__main__":`, as it
-starts processes.
+Audio is decoded once, in the first stage. The same command with other limits (`decide.*`, shares of
+splits, the normaliser) redoes the last two alone. A run that was interrupted goes on where it was.
+Call `prepare_corpus` under `if __name__ == "__main__":`, as it starts processes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
+import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import FrameType
 
-from speechvq.data.clips import (
-    get_part_file,
-    get_progress_file,
-    get_result_file,
-    prepare_part,
+from speechvq.data.claims import (
+    adopt_config,
+    begin_decision,
+    claim_output,
+    is_complete,
+    list_deciding_keys,
 )
+from speechvq.data.clips import PieceResult, get_result_file, measure_part
 from speechvq.data.config import PrepareConfig, parse_shard
-from speechvq.data.execution import count_cores, run_parts
-from speechvq.data.manifest import ManifestRow, read_manifests
-from speechvq.data.numbers import expand_numbers
-from speechvq.data.prepare_output import claim_output, complete_corpus
+from speechvq.data.corpus import write_text_atomically
+from speechvq.data.decide import decide
+from speechvq.data.execution import run_parts
+from speechvq.data.loading import STATE_DIRECTORY, get_progress_file
+from speechvq.data.manifest import ManifestRow
+from speechvq.data.prepare_output import complete_corpus
+from speechvq.data.prepare_plan import (
+    Plan,
+    check_space,
+    describe_decision,
+    describe_plan,
+    plan_preparation,
+)
 from speechvq.data.progress import PrepareProgress, format_time
-from speechvq.data.records import Rejection
-from speechvq.data.splits import assign_splits
-from speechvq.data.tally import PartResult
-from speechvq.data.text import get_normalizer
-from speechvq.data.work import Part, divide_rows, estimate_seconds
-from speechvq.errors import ConfigError, InterruptedRunError, MissingDependencyError, NoSpaceError
+from speechvq.data.segment_columns import load_segments
+from speechvq.data.segment_table import DIRECTORY, audio_file, write_manifest_rejections
+from speechvq.data.transcripts import check_text_dependencies
+from speechvq.data.work import Part, choose_part_seconds
+from speechvq.data.writing import PartFile, WrittenPart, plan_part_files, write_part_file
+from speechvq.errors import ConfigError, InterruptedRunError, MissingDependencyError
 
-FLAC_BYTES_A_SECOND = 17_000
-"""16 kHz mono speech as FLAC takes 45 to 71 MB an hour; this is 61."""
-_SPEED_A_CORE = 100.0
-"""Times real time, one core, measured on five sources; for plans only."""
 _MEDIA_SUFFIXES = (".webm", ".mkv", ".mka", ".m4a", ".mp4", ".aac", ".3gp", ".amr", ".wma", ".g722")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """What a preparation will do.
-
-    Attributes:
-        parts: Pieces of work.
-        rows: All usable rows, with splits.
-        rejections: Rows that are rejected before any audio is read.
-        seconds: Length of the audio, estimated.
-    """
-
-    parts: list[Part]
-    rows: list[ManifestRow]
-    rejections: list[Rejection]
-    seconds: float
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the corpus, estimated."""
-        return int(self.seconds * FLAC_BYTES_A_SECOND)
+_MEASURED_FILE = "measured.json"
+"""Beside the measurements: says that they are complete."""
+_MAX_SECONDS_IN_PROCESS = 50_000.0
+"""Up to so much audio (0.8 GB) is written by this process: starting others takes longer."""
 
 
 def prepare_corpus(config: PrepareConfig) -> Path:
     """Prepares a corpus, or says what preparing it would take (`plan=true`).
 
     Args:
-        config: Where from, where to, and how.
+        config: Where from, where to, and how. Without `input` the output is decided again.
 
     Returns:
-        The output directory. With `plan` nothing is written; with `shard` the corpus is complete
-        when all shards are done.
+        The output directory. With `plan` and `decide_only` nothing is written; with `shard` the
+        corpus is complete when all shards are done.
 
     Raises:
         ConfigError: If the configuration cannot work, or the output holds something else.
@@ -91,74 +82,36 @@ def prepare_corpus(config: PrepareConfig) -> Path:
     problems = config.validate()
     if problems:
         raise ConfigError(problems)
-    plan = plan_preparation(config)
+    check_text_dependencies(config.normalizer, config.digits)
     output = Path(config.output)
+    if config.decide_only:
+        print(describe_decision(output, adopt_config(config)))
+        return output
+    if not config.input:
+        config = adopt_config(config)
+        if not (output / DIRECTORY / _MEASURED_FILE).exists():
+            raise ConfigError([f"`input` must be set: {output} has not been measured to the end."])
+        return _finish(config)
+    plan = plan_preparation(config)
     if config.plan:
         print(describe_plan(plan, config))
         return output
-    if claim_output(output, config, plan.rows, plan.rejections):
-        print(
-            f"{output} is complete already: the same input, prepared with the same configuration."
-        )
-        return output
-    _check_dependencies(plan.rows, config)
-    _check_space(plan, output)
-    with _stop_on_signals(output):
-        begin = time.monotonic()
-        _run(plan, config)
-        num_left = sum(not get_result_file(output, part.index).exists() for part in plan.parts)
-        if num_left:
-            print(
-                f"Shard {config.shard} is done; {num_left} pieces of work are left to other shards."
-            )
-            return output
-        results = [_read_result(output, part) for part in plan.parts]
-        complete_corpus(output, config, plan.rows, plan.parts, results, plan.rejections)
-        elapsed = time.monotonic() - begin
-    print(f"Prepared in {format_time(elapsed)}: {output / 'report.html'}")
-    return output
+    claim_output(output, config, plan.rows, plan.rejections)
+    if not (output / DIRECTORY / _MEASURED_FILE).exists():
+        _check_dependencies(plan.rows, config)
+        check_space(plan, config)
+        with _stop_on_signals(output):
+            if not _measure(plan, config):
+                return output
+    return _finish(config)
 
 
-def plan_preparation(config: PrepareConfig) -> Plan:
-    """Reads the manifests and divides the work; reads no audio, writes nothing."""
-    rows, rejections = read_manifests(config.input, format=config.format, language=config.language)
-    seconds = estimate_seconds(rows)
-    rows = assign_splits(
-        rows, seconds, dev_share=config.dev_share, test_share=config.test_share, seed=config.seed
-    )
-    parts = divide_rows(rows, seconds, config.part_minutes)
-    return Plan(parts=parts, rows=rows, rejections=rejections, seconds=sum(seconds))
+def _measure(plan: Plan, config: PrepareConfig) -> bool:
+    """Measures the pieces of this shard that are not done yet.
 
-
-def describe_plan(plan: Plan, config: PrepareConfig) -> str:
-    """Returns the plan as text: hours and files by language, disk, time."""
-    workers = config.workers or count_cores()
-    lines = ["language     split      files     hours (estimated)"]
-    groups: dict[tuple[str, str], tuple[int, float]] = {}
-    for part in plan.parts:
-        files, seconds = groups.get((part.language, part.split), (0, 0.0))
-        groups[part.language, part.split] = files + len(part.rows), seconds + part.estimated_seconds
-    lines += [
-        f"{language:12} {split:8} {files:7,} {seconds / 3600:9.2f}"
-        for (language, split), (files, seconds) in sorted(groups.items())
-    ]
-    free = shutil.disk_usage(_find_existing(Path(config.output))).free
-    lines += [
-        f"{'all':12} {'':8} {len(plan.rows):7,} {plan.seconds / 3600:9.2f}",
-        f"rejected already: {len(plan.rejections):,} rows of the manifests",
-        f"pieces of work:   {len(plan.parts):,}",
-        f"disk:             about {plan.num_bytes / 1e9:.2f} GB of {free / 1e9:.1f} GB free",
-        (
-            f"time:             about {format_time(plan.seconds / _SPEED_A_CORE / workers)} with"
-            f" {workers} workers"
-        ),
-        "Nothing was written (plan=true).",
-    ]
-    return "\n".join(lines)
-
-
-def _run(plan: Plan, config: PrepareConfig) -> None:
-    """Runs the pieces of this shard that are not done yet."""
+    Returns:
+        Whether all pieces of all shards are done.
+    """
     output = Path(config.output)
     number, num_shards = parse_shard(config.shard) or (0, 1)
     mine = [part for part in plan.parts if part.index % num_shards == number]
@@ -170,11 +123,11 @@ def _run(plan: Plan, config: PrepareConfig) -> None:
         )
     for part in todo:
         get_progress_file(output, part.index).unlink(missing_ok=True)
-        get_part_file(output, part).unlink(missing_ok=True)
+        audio_file(output, part.index).unlink(missing_ok=True)
     seconds = {part.index: part.estimated_seconds for part in todo}
     results = run_parts(
         todo,
-        functools.partial(_prepare, config),
+        functools.partial(_measure_part, config),
         workers=config.workers,
         dask_scheduler=config.dask_scheduler,
         find_crashed=functools.partial(_find_crashed, output),
@@ -182,10 +135,107 @@ def _run(plan: Plan, config: PrepareConfig) -> None:
     with contextlib.closing(results), PrepareProgress(sum(seconds.values())) as progress:
         for result in results:
             progress.advance(seconds[result.index])
+    num_left = sum(not get_result_file(output, part.index).exists() for part in plan.parts)
+    if num_left:
+        print(f"Shard {config.shard} is done; {num_left} pieces of work are left to other shards.")
+        return False
+    with _lock(output):
+        write_manifest_rejections(output, plan.rejections)
+        note = {"num_pieces": len(plan.parts), "has_audio": True}
+        write_text_atomically(output / DIRECTORY / _MEASURED_FILE, json.dumps(note) + "\n")
+    return True
 
 
-def _prepare(config: PrepareConfig, part: Part, crashed: frozenset[int]) -> PartResult:
-    return prepare_part(part, config, crashed)
+def _finish(config: PrepareConfig) -> Path:
+    """Decides and writes, unless that is done."""
+    output = Path(config.output)
+    begin = time.monotonic()
+    with _stop_on_signals(output), _lock(output):
+        if is_complete(output, config):
+            print(
+                f"{output} is complete already: the same input, prepared with the same"
+                " configuration."
+            )
+        else:
+            _check_audio(output, config)
+            _decide_and_write(config)
+            elapsed = format_time(time.monotonic() - begin)
+            print(f"Decided and written in {elapsed}: {output / 'report.html'}")
+        if not config.keep_measurements:
+            _drop_audio(output)
+    return output
+
+
+def _decide_and_write(config: PrepareConfig) -> None:
+    output = Path(config.output)
+    segments = load_segments(output)
+    decisions = decide(segments, config)
+    seconds = choose_part_seconds(float(segments.seconds.sum()), config.part_minutes)
+    files = plan_part_files(segments, decisions, seconds)
+    _begin_writing(output, config)
+    todo = [file for file in files if not file.get_path(output).exists()]
+    if sum(file.seconds for file in todo) <= _MAX_SECONDS_IN_PROCESS:
+        for file in todo:
+            write_part_file(file, output, config.normalizer, config.digits)
+    else:
+        _write_in_processes(todo, config)
+    complete_corpus(output, config, segments, decisions)
+
+
+def _write_in_processes(files: Sequence[PartFile], config: PrepareConfig) -> None:
+    results = run_parts(
+        files,
+        functools.partial(_write_part, config),
+        workers=config.workers,
+        dask_scheduler=config.dask_scheduler,
+        find_crashed=_find_none,
+    )
+    with contextlib.closing(results):
+        for _ in results:
+            pass
+
+
+def _begin_writing(output: Path, config: PrepareConfig) -> None:
+    """Removes the part files of another decision; those of this one were written whole."""
+    mark = output / STATE_DIRECTORY / "writing"
+    text = json.dumps(list_deciding_keys(config), sort_keys=True)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    if mark.exists() and mark.read_text() == digest:
+        return
+    begin_decision(output, config)
+    for directory in output.glob("split=*"):
+        shutil.rmtree(directory)
+    mark.parent.mkdir(exist_ok=True)
+    write_text_atomically(mark, digest)
+
+
+def _check_audio(output: Path, config: PrepareConfig) -> None:
+    note = json.loads((output / DIRECTORY / _MEASURED_FILE).read_text())
+    if not note["has_audio"]:
+        raise ConfigError(
+            [
+                f"{output} was decided with other limits, and the audio of its candidates was not"
+                " kept (`keep_measurements=false`); `decide_only=true` still works, for a corpus"
+                " choose another `output`."
+            ]
+        )
+
+
+def _drop_audio(output: Path) -> None:
+    note_file = output / DIRECTORY / _MEASURED_FILE
+    note = json.loads(note_file.read_text())
+    if note["has_audio"]:
+        write_text_atomically(note_file, json.dumps({**note, "has_audio": False}) + "\n")
+    for path in (output / DIRECTORY).glob("audio-*.parquet"):
+        path.unlink()
+
+
+def _measure_part(config: PrepareConfig, part: Part, crashed: frozenset[int]) -> PieceResult:
+    return measure_part(part, config, crashed)
+
+
+def _write_part(config: PrepareConfig, file: PartFile, crashed: frozenset[int]) -> WrittenPart:
+    return write_part_file(file, Path(config.output), config.normalizer, config.digits)
 
 
 def _find_crashed(output: Path, part: Part) -> int | None:
@@ -195,42 +245,33 @@ def _find_crashed(output: Path, part: Part) -> int | None:
         return None
 
 
-def _read_result(output: Path, part: Part) -> PartResult:
-    text = get_result_file(output, part.index).read_text(encoding="utf-8")
-    return PartResult.from_json(json.loads(text))
+def _find_none(file: PartFile) -> int | None:
+    return None
 
 
 def _check_dependencies(rows: list[ManifestRow], config: PrepareConfig) -> None:
     """Says what is missing at once, not after an hour."""
-    for row in rows:
-        if row.transcript is not None:
-            get_normalizer(config.normalizer)("क", "hin_Deva")
-            if config.digits == "expand":
-                expand_numbers("7", "hin_Deva")
-            break
-    if importlib.util.find_spec("silero_vad") is None:
-        raise MissingDependencyError("silero_vad", "prep", "find speech in recordings")
+    detector = {"silero": "silero_vad", "webrtc": "webrtcvad"}[config.segment.vad]
+    for package, purpose in ((detector, "find speech"), ("pyloudnorm", "measure loudness")):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, "prep", f"{purpose} in recordings")
     if importlib.util.find_spec("av") is None:
         for row in rows:
             if PurePosixPath(row.path).suffix.lower() in _MEDIA_SUFFIXES:
                 raise MissingDependencyError("av", "media", f"read {row.path} and files like it")
 
 
-def _check_space(plan: Plan, output: Path) -> None:
-    done = sum(file.stat().st_size for file in output.glob("split=*/*/part-*.parquet"))
-    needed, free = plan.num_bytes - done, shutil.disk_usage(_find_existing(output)).free
-    if needed > free:
-        raise NoSpaceError(
-            f"{output} needs about {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free. "
-            "Free some space, or choose another `output`."
-        )
-
-
-def _find_existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+@contextlib.contextmanager
+def _lock(output: Path) -> Iterator[None]:
+    """Keeps two shards that end together from completing the corpus at once; a process that dies
+    lets go.
+    """
+    directory = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 @contextlib.contextmanager

@@ -1,50 +1,53 @@
-"""What stands beside the part files of a corpus: who owns the directory, the bookkeeping, the
-report.
-
-`prepare.json` says with which configuration and input the directory was begun, so that another
-preparation is refused; `corpus.json`, written last, says that the corpus is complete.
+"""What stands beside the part files of a corpus: the rejected, the summary, the report, and last
+`corpus.json`, which says that the corpus is complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
-import io
 import json
 import platform
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from speechvq.data.clips import STATE_DIRECTORY
+from speechvq.data.claims import list_deciding_keys, list_measuring_keys
 from speechvq.data.config import PrepareConfig
-from speechvq.data.corpus import CORPUS_FILE, write_corpus_info, write_text_atomically
-from speechvq.data.manifest import ManifestRow
-from speechvq.data.records import Rejection
-from speechvq.data.splits import SpeakerOverlap, find_speaker_overlaps
-from speechvq.data.storage import is_remote
-from speechvq.data.tally import DURATION_EDGES, SNR_EDGES, PartResult, Totals, add_up, to_hours
+from speechvq.data.corpus import write_corpus_info, write_text_atomically
+from speechvq.data.decide import REASONS, Decisions
+from speechvq.data.loading import STATE_DIRECTORY
+from speechvq.data.segment_columns import SegmentColumns
+from speechvq.data.segment_table import read_segments
+from speechvq.data.splits import find_speaker_overlaps
+from speechvq.data.tally import (
+    BANDWIDTH_EDGES,
+    DURATION_EDGES,
+    RATE_EDGES,
+    SNR_EDGES,
+    count_bins,
+    count_by,
+    count_reasons,
+    count_rejected,
+    to_hours,
+)
 from speechvq.data.text import get_normalizer
 from speechvq.data.vocabulary import (
     VOCABULARY_FILE,
     count_corpus_characters,
     format_vocabulary,
 )
-from speechvq.data.work import Part
-from speechvq.errors import ConfigError
 
-PREPARE_FILE = "prepare.json"
-_WITHOUT_EFFECT = ("output", "workers", "plan", "shard", "dask_scheduler")
-"""Keys that change how the work is done, not what comes out."""
-_DECODERS = ("soundfile", "av", "soxr", "silero-vad", "torch", "numpy", "pyarrow")
+_DECODERS = ("soundfile", "av", "soxr", "silero-vad", "webrtcvad-wheels", "pyloudnorm", "torch")
+_VERSIONED = (*_DECODERS, "numpy", "pyarrow")
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -54,206 +57,173 @@ REJECTED_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("value", pa.float64()),
         pa.field("threshold", pa.float64()),
+        pa.field("start_seconds", pa.float64()),
         pa.field("seconds", pa.float64()),
         pa.field("detail", pa.string()),
     ]
 )
 
 
-def claim_output(
-    output: Path,
-    config: PrepareConfig,
-    rows: Sequence[ManifestRow],
-    rejections: Sequence[Rejection],
-) -> bool:
-    """Takes possession of the output directory, or finds that it is ours.
-
-    Returns:
-        Whether the corpus is complete already.
-
-    Raises:
-        ConfigError: If the directory holds something else; the message names the keys that differ.
-    """
-    claim: dict[str, Any] = {
-        "config": _keep_effective(config),
-        "input": _hash_input(rows, rejections),
-    }
-    file = output / PREPARE_FILE
-    if not file.exists():
-        if output.exists() and any(output.iterdir()):
-            raise ConfigError(
-                [f"`output` must be a new or empty directory, but {output} holds other files."]
-            )
-        output.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(file, json.dumps(claim, ensure_ascii=False, indent=2) + "\n")
-        return False
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))
-        before = owner["config"]
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError([f"{file} is damaged; remove {output} and prepare again."]) from None
-    problems = [
-        f"`{key}` is {claim['config'].get(key)!r}, but {output} was prepared with"
-        f" {before.get(key)!r}; choose another `output`, or remove the directory."
-        for key in sorted({*claim["config"], *before})
-        if claim["config"].get(key) != before.get(key)
-    ]
-    if not problems and owner.get("input") != claim["input"]:
-        problems = [
-            f"The files or manifests of `input` changed since {output} was begun; choose another"
-            " `output`, or remove the directory."
-        ]
-    if problems:
-        raise ConfigError(problems)
-    return (output / CORPUS_FILE).exists()
-
-
 def complete_corpus(
-    output: Path,
-    config: PrepareConfig,
-    rows: Sequence[ManifestRow],
-    parts: Sequence[Part],
-    results: Sequence[PartResult],
-    early: Sequence[Rejection],
+    output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
 ) -> None:
     """Writes the bookkeeping, the report, and last `corpus.json`; safe to repeat."""
     # Imported here: matplotlib takes a second, and workers need none of it.
     from speechvq.data.prepare_report import write_report
 
-    pairs = zip(parts, results, strict=True)
-    totals = add_up(((part.language, part.split, result) for part, result in pairs), early)
-    overlaps = find_speaker_overlaps(rows)
-    summary = summarize(totals, config, overlaps)
-    _write_rejections(output, totals.rejections)
+    summary = summarize(output, config, segments, decisions)
+    _write_rejections(output, segments, decisions)
     write_text_atomically(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
     )
     write_text_atomically(
         output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
     )
-    write_report(output, summary, totals.rejections)
+    write_report(output, summary, segments, decisions)
     write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)
     with contextlib.suppress(FileNotFoundError):  # another shard may be cleaning up too
         shutil.rmtree(output / STATE_DIRECTORY)
 
 
 def summarize(
-    totals: Totals, config: PrepareConfig, overlaps: Sequence[SpeakerOverlap]
+    output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
 ) -> dict[str, Any]:
     """Returns `summary.json`: hours in, accepted, rejected by reason, language and source;
     configuration; versions.
     """
-    samples_in = sum(tally.samples_in for tally in totals.tallies.values())
-    accepted = sum(tally.samples_accepted for tally in totals.tallies.values())
-    rejected = sum(row.num_samples for row in totals.rejections)
-    if samples_in != accepted + rejected:
-        raise AssertionError(
-            f"Samples were lost: {samples_in} in, {accepted} accepted, {rejected} rejected."
-        )
+    accepted = decisions.is_accepted
+    numbers, codes, names = segments.numbers, segments.codes, segments.names
+    snr = count_bins(numbers["snr_db"][accepted], SNR_EDGES)
+    durations = count_bins(segments.seconds[accepted], DURATION_EDGES)
+    part_files = output.glob("split=*/*/part-*.parquet")
     return {
-        "hours_in": to_hours(samples_in),
-        "hours_accepted": to_hours(accepted),
-        "hours_rejected": to_hours(rejected),
-        "num_files": sum(tally.num_files for tally in totals.tallies.values()),
-        "num_utterances": sum(tally.num_utterances for tally in totals.tallies.values()),
-        "num_bytes": totals.num_bytes,
-        "rejected_by_reason": _group_rejections(totals.rejections, "reason"),
-        "by_language": _group_tallies(totals, 1),
-        "by_source": _group_tallies(totals, 0),
-        "by_split": _group_tallies(totals, 2),
-        "rejected_by_language": _group_rejections(totals.rejections, "language"),
-        "rejected_by_source": _group_rejections(totals.rejections, "source"),
-        "flags": totals.flags,
-        "durations": {"edges_seconds": DURATION_EDGES, "counts": totals.durations},
+        "hours_in": to_hours(int(segments.num_samples.sum())),
+        "hours_accepted": to_hours(int(segments.num_samples[accepted].sum())),
+        "hours_rejected": to_hours(int(segments.num_samples[~accepted].sum())),
+        "num_files": int(segments.is_first.sum()),
+        "num_utterances": int(accepted.sum()),
+        "num_bytes": sum(path.stat().st_size for path in part_files),
+        "rejected_by_reason": count_reasons(segments, decisions),
+        "by_language": count_by(names["language"], codes["language"], segments, decisions),
+        "by_source": count_by(names["source"], codes["source"], segments, decisions),
+        "by_split": count_by(decisions.splits, decisions.split, segments, decisions),
+        "rejected_by_language": count_rejected(
+            names["language"], codes["language"], segments, decisions
+        ),
+        "rejected_by_source": count_rejected(names["source"], codes["source"], segments, decisions),
+        "flags": _count_flags(output),
+        "durations": {"edges_seconds": durations.edges, "counts": durations.counts},
         "snr": {
-            "edges_db": SNR_EDGES,
-            "counts": totals.snrs,
-            "num_undefined": totals.num_without_snr,
+            "edges_db": snr.edges,
+            "counts": snr.counts,
+            "num_undefined": snr.num_undefined,
         },
-        "speaker_overlaps": [asdict(overlap) for overlap in overlaps],
+        "bandwidth": asdict(count_bins(numbers["bandwidth_hz"][accepted], BANDWIDTH_EDGES)),
+        "speaking_rate": asdict(count_bins(numbers["letters_per_second"][accepted], RATE_EDGES)),
+        "speaker_overlaps": _find_speaker_overlaps(segments, decisions),
+        "text_overlaps": _count_shared_texts(decisions),
         "normalizer": get_normalizer(config.normalizer).identifier,
-        "config": _keep_effective(config),
+        "config": {**list_measuring_keys(config), **list_deciding_keys(config)},
         "versions": _find_versions(),
     }
 
 
-def _group_tallies(totals: Totals, position: int) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    for key, tally in totals.tallies.items():
-        values = (
-            tally.num_files,
-            tally.num_utterances,
-            tally.samples_in,
-            tally.samples_accepted,
-            tally.samples_transcribed,
+def _count_flags(output: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for file in sorted(output.glob("split=*/*/part-*.parquet")):
+        flags = pq.read_table(file, columns=["flags"], partitioning=None)["flags"]
+        for item in pc.value_counts(pc.list_flatten(flags)).to_pylist():
+            counts[item["values"]] = counts.get(item["values"], 0) + item["counts"]
+    return dict(sorted(counts.items()))
+
+
+def _find_speaker_overlaps(segments: SegmentColumns, decisions: Decisions) -> list[dict[str, Any]]:
+    rows = decisions.is_accepted & (segments.codes["speaker"] >= 0)
+    columns = [segments.codes["source"], segments.codes["speaker"], decisions.split]
+    combinations = np.unique(np.stack([column[rows] for column in columns], axis=1), axis=0)
+    overlaps = find_speaker_overlaps(
+        (
+            segments.names["source"][source],
+            segments.names["speaker"][speaker],
+            decisions.splits[split],
         )
-        groups[key[position]] = [a + b for a, b in zip(groups[key[position]], values, strict=True)]
-    return {
-        name or "none": {
-            "num_files": values[0],
-            "num_utterances": values[1],
-            "hours_in": to_hours(values[2]),
-            "hours_accepted": to_hours(values[3]),
-            "hours_transcribed": to_hours(values[4]),
-        }
-        for name, values in sorted(groups.items())
-    }
-
-
-def _group_rejections(rejections: Sequence[Rejection], attribute: str) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for row in rejections:
-        group = groups[str(getattr(row, attribute))]
-        group[0] += 1
-        group[1] += row.num_samples
-    return {
-        name or "none": {"count": count, "hours": to_hours(num_samples)}
-        for name, (count, num_samples) in sorted(groups.items())
-    }
-
-
-def _write_rejections(output: Path, rejections: Sequence[Rejection]) -> None:
-    rows = [{name: getattr(row, name) for name in REJECTED_SCHEMA.names} for row in rejections]
-    for row in rows:
-        row["reason"] = str(row["reason"])
-        row["seconds"] = round(row["seconds"], 4)
-    temporary = output / "rejected.parquet.tmp"
-    pq.write_table(pa.Table.from_pylist(rows, schema=REJECTED_SCHEMA), temporary)
-    temporary.replace(output / "rejected.parquet")
-    text = io.StringIO()
-    writer = csv.writer(
-        text, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
+        for source, speaker, split in combinations.tolist()
     )
-    writer.writerow(REJECTED_SCHEMA.names)
-    for row in rows:
-        writer.writerow(
-            ["" if cell is None else " ".join(str(cell).split()) for cell in row.values()]
+    return [asdict(overlap) for overlap in overlaps]
+
+
+def _count_shared_texts(decisions: Decisions) -> dict[str, int]:
+    """Returns utterances whose transcript stands in another split, too, by split."""
+    counts = np.bincount(
+        decisions.split[decisions.shares_text], minlength=len(decisions.splits)
+    ).tolist()
+    return {name: n for name, n in zip(decisions.splits, counts, strict=True) if n}
+
+
+def _write_rejections(output: Path, segments: SegmentColumns, decisions: Decisions) -> None:
+    """Writes `rejected.parquet` and `rejected.tsv`, a piece of work at a time."""
+    table_file, text_file = output / "rejected.parquet", output / "rejected.tsv"
+    temporary = [path.with_name(path.name + ".tmp") for path in (table_file, text_file)]
+    with (
+        pq.ParquetWriter(temporary[0], REJECTED_SCHEMA, compression="ZSTD") as tables,
+        temporary[1].open("w", encoding="utf-8", newline="") as text,
+    ):
+        writer = csv.writer(
+            text, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
         )
-    write_text_atomically(output / "rejected.tsv", text.getvalue())
+        writer.writerow(REJECTED_SCHEMA.names)
+        for piece, rows in _list_piece_rows(segments, ~decisions.is_accepted):
+            table = _create_rejections(output, piece, rows, segments, decisions)
+            tables.write_table(table)
+            for cells in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                writer.writerow(
+                    ["" if cell is None else " ".join(str(cell).split()) for cell in cells]
+                )
+    temporary[0].replace(table_file)
+    temporary[1].replace(text_file)
 
 
-def _keep_effective(config: PrepareConfig) -> dict[str, Any]:
-    """Returns the configuration without what has no effect on the output; inputs by absolute
-    path.
-    """
-    values = {key: value for key, value in asdict(config).items() if key not in _WITHOUT_EFFECT}
-    values["input"] = [
-        path if is_remote(path) else str(Path(path).resolve()) for path in config.input
-    ]
-    return values
+def _create_rejections(
+    output: Path, piece: int, rows: np.ndarray, segments: SegmentColumns, decisions: Decisions
+) -> pa.Table:
+    kept = ["path", "source", "language", "detail"]
+    table = read_segments(output, piece, kept).take(pa.array(segments.row[rows]))
+    details = table["detail"].to_pylist()
+    for position, row in enumerate(rows.tolist()):
+        details[position] = details[position] or _describe(row, segments, decisions)
+    columns = {name: table[name] for name in kept[:3]}
+    columns["reason"] = pa.array([str(REASONS[code]) for code in decisions.reason[rows].tolist()])
+    columns["value"] = pa.array(decisions.value[rows], from_pandas=True)
+    columns["threshold"] = pa.array(decisions.threshold[rows], from_pandas=True)
+    columns["start_seconds"] = pa.array(np.round(segments.begin[rows] / 16_000, 4))
+    columns["seconds"] = pa.array(np.round(segments.seconds[rows], 4))
+    columns["detail"] = pa.array(details, pa.string())
+    return pa.table([columns[name] for name in REJECTED_SCHEMA.names], schema=REJECTED_SCHEMA)
 
 
-def _hash_input(rows: Sequence[ManifestRow], rejections: Sequence[Rejection]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    records = [*map(asdict, rows), *map(asdict, rejections)]
-    for record in records:
-        digest.update(json.dumps(record, ensure_ascii=True).encode())
-    return digest.hexdigest()
+def _describe(row: int, segments: SegmentColumns, decisions: Decisions) -> str:
+    """Says about a rejected candidate what neither reason, value nor limit say."""
+    if decisions.other[row] >= 0:
+        return f"The same sound as {segments.describe(int(decisions.other[row]))}."
+    place = "" if segments.is_whole[row] else f"Segment at {segments.begin[row] / 16_000:.3f} s."
+    if np.isnan(decisions.value[row]) and not np.isnan(decisions.threshold[row]):
+        return f"{place} The measure is undefined here.".strip()
+    return place
+
+
+def _list_piece_rows(
+    segments: SegmentColumns, is_wanted: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the pieces of work with the wanted rows of each."""
+    rows = np.flatnonzero(is_wanted)
+    for group in np.split(rows, np.flatnonzero(np.diff(segments.piece[rows])) + 1):
+        if len(group):
+            yield int(segments.piece[group[0]]), group
 
 
 def _find_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for package in _DECODERS:
+    for package in _VERSIONED:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions

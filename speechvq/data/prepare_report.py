@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speechvq.data.parts import read_part
-from speechvq.data.records import Rejection, Utterance
+import numpy as np
+
+from speechvq.data.decide import Decisions
+from speechvq.data.order import compute_language_shares
+from speechvq.data.prepare_samples import add_samples
+from speechvq.data.records import Reason
+from speechvq.data.segment_columns import SegmentColumns
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
 from speechvq.reporting.cells import Cell
 from speechvq.reporting.charts import BarSeries, draw_bars
 from speechvq.reporting.page import Metric, Page
 
-_NUM_EXAMPLES = 8
-_MAX_EXAMPLE_BYTES = 400_000
-_NUM_REJECTIONS = 40
+_ALPHAS = (1.0, 0.7, 0.5, 0.3, 0.0)
+_MAX_BARS = 60
 
 _EXPLANATIONS = {
     "missing_file": "the manifest names a file that is not there",
@@ -26,24 +30,44 @@ _EXPLANATIONS = {
     "duplicate": "the file stands in the manifest twice",
     "unknown_language": "the language is no ISO 639-3 code with an ISO 15924 script",
     "unreadable": "no decoder can read it",
-    "decoder_crashed": "the process died while it read the file",
+    "decoder_crashed": "the decoder died of the file",
+    "decoder_hung": "the decoder did not end in time",
     "truncated": "the file ends before its header or manifest says",
     "non_finite": "samples are NaN or infinite",
     "silent": "next to no sound above the silence level",
-    "too_short": "shorter than segment.min_seconds",
+    "too_short": "shorter than segment.min_seconds or decide.min_seconds",
     "too_long": "longer than max_recording_seconds",
     "too_long_transcribed": "transcribed, and longer than max_transcribed_seconds",
     "no_speech": "the speech detector hears no speech there",
+    "digital_silence": "more than decide.max_zero_share of it is digital silence",
+    "steady_noise": "its bands vary less than decide.min_variation_db, as noise and tones do",
+    "tones": "more than decide.max_tone_share of its energy are sustained tones, as in music",
+    "little_speech": "less than decide.min_speech_ratio of it is speech",
+    "low_snr": "below decide.min_snr_db (WADA)",
+    "low_vad_snr": "below decide.min_vad_snr_db (speech over pauses)",
+    "clipped": "more than decide.max_clipped_share of the samples stand at full scale",
+    "dc_offset": "its mean is further from zero than decide.max_dc_offset",
+    "too_quiet": "below decide.min_loudness_lufs",
+    "narrow_band": "its spectrum ends below decide.min_bandwidth_hz",
+    "too_fast": "the transcript has more letters than can be spoken in that time",
+    "too_slow": "the transcript has fewer letters than decide.min_letters_per_second",
+    "duplicate_audio": "another segment has the same samples",
+    "near_duplicate": "another segment sounds the same",
+    "split_leak": "a segment of another split sounds the same",
+    "text_overlap": "its transcript stands in another split",
 }
 
 
-def write_report(output: Path, summary: dict[str, Any], rejections: Sequence[Rejection]) -> None:
+def write_report(
+    output: Path, summary: dict[str, Any], segments: SegmentColumns, decisions: Decisions
+) -> None:
     """Writes `report.html` into the corpus.
 
     Args:
         output: The corpus.
         summary: What `summary.json` holds.
-        rejections: What was set aside.
+        segments: What was measured.
+        decisions: What was decided.
     """
     page = Page(
         "Prepared corpus",
@@ -55,10 +79,11 @@ def write_report(output: Path, summary: dict[str, Any], rejections: Sequence[Rej
     )
     _add_headline(page, summary)
     _add_hours(page, summary)
-    _add_rejections(page, summary, rejections)
+    _add_waterfall(page, summary)
     _add_distributions(page, summary)
+    _add_sampling(page, summary)
     _add_checks(page, summary)
-    _add_examples(page, output)
+    add_samples(page, output, segments, decisions)
     page.add_heading("Configuration and versions")
     page.add_facts(_flatten(summary["config"]))
     page.add_facts(summary["versions"])
@@ -90,101 +115,129 @@ def _add_headline(page: Page, summary: dict[str, Any]) -> None:
 
 
 def _add_hours(page: Page, summary: dict[str, Any]) -> None:
-    page.add_heading("Hours by language")
-    languages = sorted(summary["by_language"].items(), key=lambda item: -item[1]["hours_accepted"])
-    languages = [(code, row) for code, row in languages if row["hours_accepted"] > 0]
-    if languages:
-        codes = [code for code, _ in languages[:60]]
-        accepted = [row["hours_accepted"] for _, row in languages[:60]]
-        transcribed = [row["hours_transcribed"] for _, row in languages[:60]]
-        figure = draw_bars(
-            codes,
-            [
-                BarSeries(name="accepted", values=accepted),
-                BarSeries(name="with text", values=transcribed),
-            ],
-            y_label="hours",
-        )
-        page.add_figure(
-            figure, caption="Accepted hours of each language, and those with a transcript."
-        )
+    page.add_heading("Hours by language and source")
+    for title, key in (("language", "by_language"), ("source", "by_source")):
+        rows = sorted(summary[key].items(), key=lambda item: -item[1]["hours_in"])[:_MAX_BARS]
+        bars = [
+            BarSeries(name=name, values=[row[field] for _, row in rows])
+            for name, field in (
+                ("before", "hours_in"),
+                ("after", "hours_accepted"),
+                ("after, with text", "hours_transcribed"),
+            )
+        ]
+        if rows:
+            figure = draw_bars([name for name, _ in rows], bars, y_label="hours")
+            page.add_figure(figure, caption=f"Hours of each {title} before and after.")
     page.add_table(
         ["language", "name", "files", "utterances", "hours in", "accepted", "with text"],
         [[code, _name(code), *_row(row)] for code, row in summary["by_language"].items()],
-    )
-    page.add_table(
-        ["split", "files", "utterances", "hours in", "accepted", "with text"],
-        [[split, *_row(row)] for split, row in summary["by_split"].items()],
-        caption="By split; “none” is what was set aside before a split was known.",
     )
     page.add_table(
         ["source", "files", "utterances", "hours in", "accepted", "with text"],
         [[source, *_row(row)] for source, row in summary["by_source"].items()],
         caption="By source.",
     )
+    page.add_table(
+        ["split", "files", "utterances", "hours in", "accepted", "with text"],
+        [[split, *_row(row)] for split, row in summary["by_split"].items()],
+        caption="By split; “none” is what was set aside before a split was known.",
+    )
 
 
-def _add_rejections(page: Page, summary: dict[str, Any], rejections: Sequence[Rejection]) -> None:
+def _add_waterfall(page: Page, summary: dict[str, Any]) -> None:
+    """Adds what each reason took of what the reasons before it left, in the order of the rules."""
     page.add_heading("Set aside")
-    if not rejections:
+    reasons = summary["rejected_by_reason"]
+    if not reasons:
         page.add_paragraph("Nothing was set aside.", tone="good")
         return
-    page.add_table(
-        ["reason", "what it means", "count", "hours"],
-        [
-            [
-                reason,
-                _EXPLANATIONS.get(reason, ""),
-                row["count"],
-                Cell(value=row["hours"], text=_hours(row["hours"])),
+    left = summary["hours_in"]
+    rows = []
+    for reason in map(str, Reason):
+        if reason in reasons:
+            taken = reasons[reason]
+            left -= taken["hours"]
+            cells = [
+                Cell(value=hours, text=_hours(hours)) for hours in (taken["hours"], max(left, 0.0))
             ]
-            for reason, row in summary["rejected_by_reason"].items()
-        ],
+            rows.append([reason, _EXPLANATIONS.get(reason, ""), taken["count"], *cells])
+    names = [row[0] for row in rows]
+    taken_hours = [reasons[name]["hours"] for name in names]
+    page.add_figure(
+        draw_bars(names, [BarSeries(name="set aside", values=taken_hours)], y_label="hours"),
+        caption="Hours that each reason sets aside.",
     )
-    longest = sorted(rejections, key=lambda row: (-row.num_samples, row.source, row.path))
     page.add_table(
-        ["file", "reason", "value", "threshold", "seconds", "detail"],
-        [
-            [
-                f"{row.source}/{row.path}",
-                str(row.reason),
-                row.value,
-                row.threshold,
-                round(row.seconds, 2),
-                row.detail,
-            ]
-            for row in longest[:_NUM_REJECTIONS]
-        ],
+        ["reason", "what it means", "count", "set aside", "left"],
+        rows,
         caption=(
-            f"The longest {min(len(longest), _NUM_REJECTIONS)} of {len(longest):,}; all stand in"
-            " rejected.tsv."
+            f"Of {_hours(summary['hours_in'])}, rule by rule; each row counts for the first rule"
+            " that it breaks. Every one stands in rejected.tsv with its value and limit."
         ),
+        sortable=False,
     )
 
 
 def _add_distributions(page: Page, summary: dict[str, Any]) -> None:
-    page.add_heading("Length and noise")
-    durations, snr = summary["durations"], summary["snr"]
-    figure = draw_bars(
-        _label_bins(durations["edges_seconds"]),
-        [BarSeries(name="utterances", values=durations["counts"])],
-        y_label="utterances",
-        x_label="seconds",
-    )
-    page.add_figure(figure, caption="Length of the utterances.")
-    figure = draw_bars(
-        _label_bins(snr["edges_db"]),
-        [BarSeries(name="utterances", values=snr["counts"])],
-        y_label="utterances",
-        x_label="signal-to-noise ratio (WADA), dB",
-    )
-    page.add_figure(
-        figure,
+    page.add_heading("What the corpus is like")
+    snr = summary["snr"]
+    bandwidth, rate = summary["bandwidth"], summary["speaking_rate"]
+    pictures = (
+        (summary["durations"]["edges_seconds"], summary["durations"]["counts"], "seconds",
+         "Length of the utterances."),
+        (snr["edges_db"], snr["counts"], "signal-to-noise ratio (WADA), dB",
+         "Estimated signal-to-noise ratio; 100 dB is cleaner than the estimate can tell. "
+         f"Undefined for {snr['num_undefined']:,} utterances with too little speech."),
+        (bandwidth["edges"], bandwidth["counts"], "end of the spectrum, Hz",
+         "Where the spectrum ends in a cliff: about 4000 Hz for telephone speech that was "
+         "resampled, 8000 where there is none."),
+        (rate["edges"], rate["counts"], "letters a second",
+         f"Speaking rate; undefined for {rate['num_undefined']:,} utterances without transcript."),
+    )  # fmt: skip
+    with page.grid():
+        for edges, counts, label, caption in pictures:
+            figure = draw_bars(
+                _label_bins(edges),
+                [BarSeries(name="utterances", values=counts)],
+                y_label="utterances",
+                x_label=label,
+            )
+            page.add_figure(figure, caption=caption)
+
+
+def _add_sampling(page: Page, summary: dict[str, Any]) -> None:
+    """Adds what each language gets of a pretraining by the exponent of the sampling."""
+    rows = [(c, r["hours_accepted"]) for c, r in summary["by_language"].items()]
+    rows = [(code, hours) for code, hours in rows if hours > 0]
+    if len(rows) < 2:
+        return
+    page.add_heading("Sampling of languages")
+    hours = np.array([value for _, value in rows])
+    shares = {alpha: compute_language_shares(hours, alpha) for alpha in _ALPHAS}
+    page.add_table(
+        ["language", "hours", *(f"α = {alpha:g}" for alpha in _ALPHAS)],
+        [
+            [
+                code,
+                Cell(value=value, text=_hours(value)),
+                *(
+                    _describe_share(float(shares[alpha][i]), value, hours.sum())
+                    for alpha in _ALPHAS
+                ),
+            ]
+            for i, (code, value) in enumerate(rows)
+        ],
         caption=(
-            "Estimated signal-to-noise ratio; 100 dB is cleaner than the estimate can tell. "
-            f"Undefined for {snr['num_undefined']:,} utterances with too little speech."
+            "Probability of each language, p ∝ hours^α, and how much of it an epoch as long as the"
+            " corpus really hears: its hours, and how often each is heard."
         ),
     )
+
+
+def _describe_share(share: float, hours: float, total: float) -> Cell:
+    heard = share * total
+    return Cell(value=share, text=f"{share:.1%} · {_hours(heard)} · {heard / hours:.1f} ×")
 
 
 def _add_checks(page: Page, summary: dict[str, Any]) -> None:
@@ -197,41 +250,20 @@ def _add_checks(page: Page, summary: dict[str, Any]) -> None:
             f"{overlap['second']} ({shown}); scores there are not for new speakers.",
             tone="warning",
         )
+    for split, count in summary["text_overlaps"].items():
+        page.add_paragraph(
+            f"{count:,} utterances of {split} have a transcript that stands in another split, too"
+            " (flag text_in_other_split); decide.text_overlap can leave them out of train.",
+            tone="warning",
+        )
     if summary["flags"]:
         page.add_table(
             ["flag", "utterances"],
             [[flag, count] for flag, count in summary["flags"].items()],
             caption="Rows that were kept, and that finetuning may leave out.",
         )
-    if not summary["flags"] and not summary["speaker_overlaps"]:
+    if not (summary["flags"] or summary["speaker_overlaps"] or summary["text_overlaps"]):
         page.add_paragraph("No flags, and no speaker stands in two splits.", tone="good")
-
-
-def _add_examples(page: Page, output: Path) -> None:
-    page.add_heading("Examples")
-    for utterance in _pick_examples(output):
-        snr = "–" if utterance.snr_db is None else f"{utterance.snr_db:.0f} dB"
-        label = (
-            f"{_name(utterance.language)} · {utterance.num_seconds:.1f} s · SNR {snr} ·"
-            f" {utterance.id}"
-        )
-        page.add_audio(utterance.audio, label=label)
-        if utterance.text:
-            page.add_paragraph(utterance.text, language=parse_language(utterance.language).alias)
-
-
-def _pick_examples(output: Path) -> Iterator[Utterance]:
-    """Yields the first short utterance of the first partitions, one a language."""
-    seen: set[str] = set()
-    for directory in sorted(output.glob("split=*/language=*")):
-        files = sorted(directory.glob("part-*.parquet"))
-        if directory.name in seen or not files or len(seen) >= _NUM_EXAMPLES:
-            continue
-        seen.add(directory.name)
-        for utterance in read_part(files[0], directory.parent.name.removeprefix("split=")):
-            if len(utterance.audio) <= _MAX_EXAMPLE_BYTES:
-                yield utterance
-                break
 
 
 def _label_bins(edges: Sequence[float]) -> list[str]:

@@ -57,8 +57,30 @@ class Utterance:
     """Where the utterance ends in its file."""
     snr_db: float | None = None
     """Estimated signal-to-noise ratio (WADA); None where it is undefined, never NaN."""
+    vad_snr_db: float | None = None
+    """Power of the windows with speech over the power of those without, in dB; None where there
+    are too few of either."""
     speech_ratio: float | None = None
     """Share of the frames that the voice activity detector calls speech, 0 to 1."""
+    speech_probability: float | None = None
+    """Mean probability of speech, 0 to 1."""
+    loudness_lufs: float | None = None
+    """Integrated loudness (ITU-R BS.1770-4); None under 0.4 s or below the gate."""
+    clipped_share: float | None = None
+    """Share of the samples at full scale, 0 to 1."""
+    zero_share: float | None = None
+    """Share of the frames of 20 ms that are digital silence, 0 to 1."""
+    dc_offset: float | None = None
+    """Mean of the samples, relative to full scale."""
+    bandwidth_hz: float | None = None
+    """Where the spectrum ends in a cliff: about 4000 for telephone speech that was resampled; 8000
+    where there is none."""
+    variation_db: float | None = None
+    """How much the level of a band varies: 7 to 30 for speech, 2 for steady noise."""
+    tone_share: float | None = None
+    """Share of the energy in tones that stand still for 0.35 s: more in music than in speech."""
+    letters_per_second: float | None = None
+    """Letters of the transcript a second, combining marks not counted; None without one."""
     peak_dbfs: float | None = None
     """Largest absolute sample, in dB relative to full scale."""
     rms_dbfs: float | None = None
@@ -90,14 +112,16 @@ class Flag(StrEnum):
     """Numbers in the transcript were spelled out: how they were read is a guess."""
     FOREIGN_SCRIPT = "foreign_script"
     """The transcript holds letters of a script that the language is not written in."""
-    TOO_FAST = "too_fast"
-    """The transcript has more letters than can be spoken in the time."""
     CLIPPED = "clipped"
     """More than 0.1 % of the samples stand at full scale."""
     NO_SPEECH = "no_speech_detected"
     """The clip has a transcript, but the detector heard no speech in it."""
     LONGER = "longer_than_declared"
     """The audio is clearly longer than the manifest said."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """Another utterance of the corpus sounds the same."""
+    TEXT_IN_OTHER_SPLIT = "text_in_other_split"
+    """The same transcript stands in another split."""
 
 
 class Reason(StrEnum):
@@ -113,6 +137,7 @@ class Reason(StrEnum):
     OVER_LIMIT = "over_archive_limit"
     UNREADABLE = "unreadable"
     DECODER_CRASHED = "decoder_crashed"
+    DECODER_HUNG = "decoder_hung"
     TRUNCATED = "truncated"
     NON_FINITE = "non_finite"
     SILENT = "silent"
@@ -120,6 +145,22 @@ class Reason(StrEnum):
     TOO_LONG = "too_long"
     TOO_LONG_TRANSCRIBED = "too_long_transcribed"
     NO_SPEECH = "no_speech"
+    DIGITAL_SILENCE = "digital_silence"
+    STEADY_NOISE = "steady_noise"
+    TONES = "tones"
+    LITTLE_SPEECH = "little_speech"
+    LOW_SNR = "low_snr"
+    LOW_VAD_SNR = "low_vad_snr"
+    CLIPPED = "clipped"
+    DC_OFFSET = "dc_offset"
+    TOO_QUIET = "too_quiet"
+    NARROW_BAND = "narrow_band"
+    TOO_FAST = "too_fast"
+    TOO_SLOW = "too_slow"
+    DUPLICATE_AUDIO = "duplicate_audio"
+    NEAR_DUPLICATE = "near_duplicate"
+    SPLIT_LEAK = "split_leak"
+    TEXT_OVERLAP = "text_overlap"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,6 +8,7 @@ arXiv:2409.02449). A change of any rule needs a new version: scores record it.
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from typing import Protocol
 
@@ -43,6 +44,7 @@ _INVISIBLE = regex.compile(
 _OTHER = regex.compile(rf"[^\p{{L}}\p{{M}}\p{{N}}'{_ZWNJ}{_ZWJ}]+")
 _OUTER_APOSTROPHE = regex.compile(r"(?<![\p{L}\p{M}])'|'(?![\p{L}\p{M}])")
 _DIGIT = regex.compile(r"\p{N}")
+_LETTER = regex.compile(r"[\p{L}\p{N}]")
 _SPOKEN_SYMBOL = regex.compile(r"[\p{Sc}%‰&+=@#°×÷~^<>§€]")
 
 _DOTTED_CAPITAL_I = "İ"  # lower() makes two code points of it, i and a dot above
@@ -187,3 +189,19 @@ def find_text_flags(text: str) -> list[Flag]:
     if _SPOKEN_SYMBOL.search(text):
         flags.append(Flag.SYMBOLS)
     return flags
+
+
+def count_letters(text: str) -> int:
+    """Returns the number of letters and digits; combining marks are not counted."""
+    return len(_LETTER.findall(text))
+
+
+def digest_text(text: str, language: str) -> int | None:
+    """Returns a number by which equal transcripts are found, whatever their case, spaces and
+    punctuation; None where no letter is left.
+    """
+    letters = get_normalizer("basic")(text, language).replace(" ", "")
+    if not letters:
+        return None
+    digest = hashlib.blake2b(letters.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

@@ -1,22 +1,24 @@
-"""A transcript as training sees it: normalised, with what makes it doubtful as flags.
+"""A transcript as training sees it: normalised, numbers spelled out or flagged, foreign letters
+found.
 
-Standing: preparation calls `prepare_transcript` for each transcribed clip.
+Standing: measuring asks `find_transcript_flags`, writing calls `spell_transcript`, so that another
+policy or spelling needs no audio.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import importlib.util
 
 import regex
 
 from speechvq.data.numbers import expand_numbers
 from speechvq.data.records import Flag
 from speechvq.data.text import TextNormalizer, find_text_flags
+from speechvq.errors import MissingDependencyError
 from speechvq.languages import parse_language
 
-DIGIT_POLICIES = ("keep", "flag", "expand")
-_LETTER = regex.compile(r"[\p{L}\p{M}]")
+_DIGIT = regex.compile(r"\p{N}")
 _NOTHING = regex.compile(r"(?!)")
 _SCRIPTS = {
     "Hans": ("Han",),
@@ -26,73 +28,65 @@ _SCRIPTS = {
     "Aran": ("Arab",),
 }
 """Scripts of ISO 15924 that Unicode counts as several, or under another name."""
-_SYLLABIC = frozenset({"Hans", "Hant", "Jpan", "Kore", "Ethi", "Yiii", "Cher"})
-"""Scripts whose letters are syllables or words."""
-_SYLLABLE_LETTERS = 2.5
-"""So many letters of an alphabet a syllable takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """A prepared transcript.
-
-    Attributes:
-        text: Normalised; None where nothing is left.
-        flags: What makes it doubtful.
-    """
-
-    text: str | None
-    flags: list[Flag]
-
-
-def prepare_transcript(
-    raw: str,
-    language: str,
-    num_seconds: float,
-    normalizer: TextNormalizer,
-    *,
-    digits: str = "flag",
-    max_letters_per_second: float = 25.0,
-) -> Transcript:
-    """Normalises a transcript and finds what is doubtful about it.
+def find_transcript_flags(raw: str, language: str) -> list[Flag]:
+    """Returns what about a transcript (before normalisation) makes it doubtful as a training
+    target.
 
     Args:
         raw: The transcript as it came.
         language: `hin_Deva`.
-        num_seconds: Length of the audio.
+    """
+    flags = find_text_flags(raw)
+    if has_foreign_script(raw, language):
+        flags.append(Flag.FOREIGN_SCRIPT)
+    return flags
+
+
+def spell_transcript(
+    raw: str, language: str, flags: list[str], normalizer: TextNormalizer, *, digits: str
+) -> tuple[str | None, list[str]]:
+    """Normalises a transcript under a policy for digits.
+
+    Args:
+        raw: The transcript as it came.
+        language: `hin_Deva`.
+        flags: What `find_transcript_flags` and others found.
         normalizer: The spelling.
-        digits: `keep` digits without a word, `flag` them, or `expand` numbers that can be read in
-            one way only and flag both those and the rest.
-        max_letters_per_second: A transcript with more letters is too fast to be true; scripts
-            whose letters are syllables are weighed accordingly.
+        digits: `flag` transcripts with digits, `keep` them without a word, or `expand` numbers
+            that can be read in one way only and flag both those and the rest.
 
     Returns:
-        The text and its flags.
+        The text, None where nothing is left of it, and the flags under that policy.
     """
-    expanded = expand_numbers(raw, language) if digits == "expand" else raw
-    flags = find_text_flags(expanded)
-    if digits == "keep" and Flag.DIGITS in flags:
-        flags.remove(Flag.DIGITS)
-    if expanded != raw:
-        flags.append(Flag.NUMBERS_EXPANDED)
-    text = normalizer(expanded, language)
-    if has_foreign_script(text, language):
-        flags.append(Flag.FOREIGN_SCRIPT)
-    if compute_letters_per_second(text, language, num_seconds) > max_letters_per_second:
-        flags.append(Flag.TOO_FAST)
-    return Transcript(text or None, flags)
+    text = expand_numbers(raw, language) if digits == "expand" else raw
+    if digits == "keep" or (text != raw and not _DIGIT.search(text)):
+        flags = [flag for flag in flags if flag != Flag.DIGITS]
+    if text != raw:
+        flags = [*flags, str(Flag.NUMBERS_EXPANDED)]
+    return normalizer(text, language) or None, flags
+
+
+def check_text_dependencies(normalizer: str, digits: str) -> None:
+    """Says what is missing at once, not after an hour.
+
+    Raises:
+        MissingDependencyError: If the spelling or the policy needs a package that is not
+            installed.
+    """
+    needs = {"indicnlp": "normalise the spelling of Indic scripts"}
+    needs = needs if normalizer.partition("-")[0] == "indic" else {}
+    if digits == "expand":
+        needs |= dict.fromkeys(("indic_numtowords", "num2words"), "spell out numbers")
+    for package, purpose in needs.items():
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, "indic", purpose)
 
 
 def has_foreign_script(text: str, language: str) -> bool:
     """Returns whether a text holds letters of a script that its language is not written in."""
     return _compile_foreign(parse_language(language).script).search(text) is not None
-
-
-def compute_letters_per_second(text: str, language: str, num_seconds: float) -> float:
-    """Returns how fast a text would have been spoken, in letters and vowel signs a second."""
-    script = parse_language(language).script
-    weight = _SYLLABLE_LETTERS if script in _SYLLABIC else 1.0
-    return weight * len(_LETTER.findall(text)) / max(num_seconds, 1e-3)
 
 
 @functools.cache

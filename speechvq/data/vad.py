@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,18 @@ Probabilities = npt.NDArray[np.float32]
 """float32 (W,), one per window of 32 ms; the last window may be partial."""
 
 
+class Samples(Protocol):
+    """Samples at 16 kHz that are read in stretches: a waveform, or a
+    `speechvq.data.recording.Recording`.
+    """
+
+    def __len__(self) -> int:
+        """Returns the number of samples."""
+
+    def __getitem__(self, key: slice, /) -> npt.NDArray[np.float32]:
+        """Returns a stretch, float32 (S,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Block:
     clip: int
@@ -39,7 +51,7 @@ class _Block:
 
 
 def compute_speech_probabilities(
-    waveforms: Sequence[npt.NDArray[np.float32]],
+    waveforms: Sequence[Samples],
 ) -> list[Probabilities]:
     """Computes how likely each window of 32 ms is speech.
 
@@ -88,9 +100,7 @@ def _split_blocks(counts: Sequence[int]) -> Iterator[_Block]:
             yield _Block(clip, start - warm_up, warm_up, min(start + _BLOCK_WINDOWS, count))
 
 
-def _cut(
-    waveform: npt.NDArray[np.float32], block: _Block, longest: _Block
-) -> npt.NDArray[np.float32]:
+def _cut(waveform: Samples, block: _Block, longest: _Block) -> npt.NDArray[np.float32]:
     piece = waveform[block.begin * WINDOW_SAMPLES : block.end * WINDOW_SAMPLES]
     return np.pad(piece, (0, (longest.end - longest.begin) * WINDOW_SAMPLES - len(piece)))
 

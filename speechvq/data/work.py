@@ -1,4 +1,4 @@
-"""The pieces of work of data preparation: which rows go into which part file, decided before any
+"""The pieces of work of data preparation: which rows are measured together, decided before any
 audio is read.
 
 The division depends on the manifests and the configuration alone, never on the number of workers;
@@ -24,21 +24,17 @@ _BYTES_A_SECOND = 8_000.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One piece of work, which becomes at most one part file.
+    """One piece of work, which becomes one table of segments.
 
     Attributes:
         index: Position among all pieces.
-        split: Split of all its rows.
         language: Language of all its rows.
-        number: Number of the part file within its partition.
         rows: What to prepare, in order.
         estimated_seconds: Length of the audio, estimated.
     """
 
     index: int
-    split: str
     language: str
-    number: int
     rows: tuple[ManifestRow, ...]
     estimated_seconds: float
 
@@ -46,42 +42,47 @@ class Part:
 def divide_rows(
     rows: Sequence[ManifestRow], seconds: Sequence[float], part_minutes: float
 ) -> list[Part]:
-    """Divides rows into parts of one split and language and about `part_minutes`.
+    """Divides rows into parts of one language and about `part_minutes`.
 
     Args:
-        rows: Rows with splits.
+        rows: Usable rows of all manifests.
         seconds: Length of each row, estimated.
         part_minutes: A part ends when it has as much; 0 chooses.
 
     Returns:
-        Parts by split and language; rows keep their order.
+        Parts by language; rows by source and path, so that the order of the manifests is no matter.
     """
-    # A few hundred pieces keep many workers busy; larger files are kinder to whoever lists them.
-    limit = 60 * part_minutes or min(3600.0, max(300.0, sum(seconds) / 512))
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        groups[row.split or "train", row.language].append(index)
+    limit = choose_part_seconds(sum(seconds), part_minutes)
+    order = sorted(range(len(rows)), key=lambda index: _sort_key(rows[index]))
     parts: list[Part] = []
-    for (split, language), members in sorted(groups.items()):
-        number = 0
-        current: list[int] = []
-        length = 0.0
-        for position, index in enumerate(members):
-            current.append(index)
-            length += seconds[index]
-            if length >= limit or position == len(members) - 1:
-                parts.append(
-                    Part(
-                        index=len(parts),
-                        split=split,
-                        language=language,
-                        number=number,
-                        rows=tuple(rows[i] for i in current),
-                        estimated_seconds=length,
-                    )
+    current: list[ManifestRow] = []
+    length = 0.0
+    for position, index in enumerate(order):
+        row = rows[index]
+        current.append(row)
+        length += seconds[index]
+        is_last = position + 1 == len(order)
+        if is_last or length >= limit or rows[order[position + 1]].language != row.language:
+            parts.append(
+                Part(
+                    index=len(parts),
+                    language=row.language,
+                    rows=tuple(current),
+                    estimated_seconds=length,
                 )
-                number, current, length = number + 1, [], 0.0
+            )
+            current, length = [], 0.0
     return parts
+
+
+def _sort_key(row: ManifestRow) -> tuple[str, str, str, float]:
+    return row.language, row.source, row.path, row.begin_seconds or 0.0
+
+
+def choose_part_seconds(total_seconds: float, part_minutes: float) -> float:
+    """Returns how much audio goes into one piece of work and one part file."""
+    # A few hundred pieces keep many workers busy; larger files are kinder to whoever lists them.
+    return 60 * part_minutes or min(3600.0, max(300.0, total_seconds / 512))
 
 
 def estimate_seconds(rows: Sequence[ManifestRow]) -> list[float]:

@@ -16,10 +16,12 @@ import soundfile
 
 from speechvq.data import prepare
 from speechvq.data.audio import decode_flac
-from speechvq.data.clips import get_result_file, prepare_part
+from speechvq.data.clips import get_result_file, measure_part
 from speechvq.data.config import PrepareConfig, SegmentConfig
 from speechvq.data.corpus import read_corpus_info, read_utterances
-from speechvq.data.prepare import plan_preparation, prepare_corpus
+from speechvq.data.prepare import prepare_corpus
+from speechvq.data.prepare_plan import plan_preparation
+from speechvq.data.segment_table import read_segments
 from speechvq.errors import ConfigError, InterruptedRunError, NoSpaceError
 from tests.unit.data.conftest import make_voice, write_manifest
 from tests.unit.data.test_audio import write_media
@@ -36,8 +38,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write = soundfile.write
     write(root / "good.wav", voice, RATE)
     write(root / "stereo8k.flac", np.stack([make_voice(2, rate=8000)] * 2, axis=1), 8000)
-    write_media(root / "good.webm", voice, RATE, "libopus")
-    write(root / "good.flac", voice, RATE)
+    write_media(root / "good.webm", make_voice(3, seed=5)[::-1].copy(), RATE, "libopus")
+    write(root / "good.flac", make_voice(6, seed=6)[::2], RATE)
     (root / "good.flac").rename(root / "flac_inside.mp3")
     (root / "empty.wav").write_bytes(b"")
     (root / "header.wav").write_bytes((root / "good.wav").read_bytes()[:44])
@@ -246,12 +248,12 @@ def test_shards_and_interruption_give_the_same_corpus(
 
     def interrupt(part: Any, *_: Any) -> None:
         # Half of a part file is there, without its bookkeeping, as after SIGKILL.
-        prepare_part(part, _config(hostile, output), frozenset())
+        measure_part(part, _config(hostile, output), frozenset())
         get_result_file(output, part.index).unlink()
         raise InterruptedRunError(15, "stop")
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "prepare_part", lambda part, *_: interrupt(part))
+        patch.setattr(prepare, "measure_part", lambda part, *_: interrupt(part))
         with pytest.raises(InterruptedRunError):
             prepare_corpus(_config(hostile, output, shard="0/2"))
     prepare_corpus(_config(hostile, output))
@@ -270,8 +272,8 @@ def test_a_complete_corpus_is_left_alone(
 def test_a_directory_of_something_else_is_refused(
     prepared: Path, hostile: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"`max_transcribed_seconds` is 20.0, but .* with 30.0"):
-        prepare_corpus(_config(hostile, prepared, max_transcribed_seconds=20.0))
+    with pytest.raises(ConfigError, match=r"`min_sound_seconds` is 0.2, but .* with 0.1"):
+        prepare_corpus(_config(hostile, prepared, min_sound_seconds=0.2))
     other = tmp_path / "changed"
     shutil.copytree(hostile, other / "wild")
     write_manifest(other / "wild", [{"path": "good.wav", "language": "hin_Deva"}])
@@ -311,5 +313,6 @@ def test_header_lie_of_24_hours_allocates_nothing(tmp_path: Path) -> None:
     write_manifest(tmp_path, [{"path": "a.wav", "language": "hin_Deva"}])
     config = _config(tmp_path, tmp_path / "out")
     (part,) = plan_preparation(config).parts
-    (rejection,) = prepare_part(part, config).rejections
-    assert (rejection.reason, rejection.num_samples) == ("truncated", RATE)
+    measure_part(part, config)
+    (row,) = read_segments(Path(config.output), part.index).to_pylist()
+    assert (row["set_aside"], row["num_samples"]) == ("truncated", RATE)

@@ -13,9 +13,10 @@ from speechvq.data.numbers import expand_numbers
 from speechvq.data.records import Flag
 from speechvq.data.text import get_normalizer
 from speechvq.data.transcripts import (
-    compute_letters_per_second,
+    check_text_dependencies,
+    find_transcript_flags,
     has_foreign_script,
-    prepare_transcript,
+    spell_transcript,
 )
 from speechvq.data.vocabulary import count_characters, format_vocabulary
 from speechvq.errors import MissingDependencyError
@@ -99,10 +100,12 @@ def test_numbers_are_spelled_out_where_that_is_clear(
 )
 def test_policies_for_digits(digits: str, text: str, flags: list[Flag]) -> None:
     pytest.importorskip("indic_numtowords")
-    result = prepare_transcript("सात 7 और 2019", "hin_Deva", 5.0, BASIC, digits=digits)
-    assert (result.text, result.flags) == (text, flags)
-    seven = prepare_transcript("7", "hin_Deva", 5.0, BASIC, digits="expand")
-    assert (seven.text, seven.flags) == ("सात", [Flag.NUMBERS_EXPANDED])
+    raw = "सात 7 और 2019"
+    measured = [str(flag) for flag in find_transcript_flags(raw, "hin_Deva")]
+    assert spell_transcript(raw, "hin_Deva", measured, BASIC, digits=digits) == (text, flags)
+    seven = spell_transcript("7", "hin_Deva", ["digits", "pipe"], BASIC, digits="expand")
+    assert seven == ("सात", [Flag.PIPE, Flag.NUMBERS_EXPANDED])
+    assert spell_transcript("?!", "hin_Deva", [], BASIC, digits=digits) == (None, [])
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +116,11 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     indic_text._load_normalizer.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"speechvq\[indic\]"):
         get_normalizer("indic")("क", "hin_Deva")
+    for normalizer, digits in (("indic-1", "flag"), ("basic", "expand")):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(MissingDependencyError, match=r"speechvq\[indic\]"):
+            check_text_dependencies(normalizer, digits)
+    check_text_dependencies("basic", "flag")
     for language in ("hin_Deva", "eng_Latn"):
         with pytest.raises(MissingDependencyError, match=r"speechvq\[indic\]"):
             expand_numbers("7", language)
@@ -138,15 +146,13 @@ def test_letters_of_another_script(text: str, language: str, is_foreign: bool) -
     assert has_foreign_script(text, language) is is_foreign
 
 
-def test_transcripts_that_are_too_fast() -> None:
-    assert compute_letters_per_second("abcd efgh", "eng_Latn", 2.0) == 4.0
-    assert compute_letters_per_second("नि", "hin_Deva", 1.0) == 2.0
-    assert compute_letters_per_second("東京", "cmn_Hans", 1.0) == 5.0
-    slow = prepare_transcript("a" * 50, "eng_Latn", 2.0, BASIC)
-    fast = prepare_transcript("a" * 51, "eng_Latn", 2.0, BASIC)
-    assert (slow.flags, fast.flags) == ([], [Flag.TOO_FAST])
-    assert prepare_transcript("a", "eng_Latn", 0.0, BASIC).flags == [Flag.TOO_FAST]
-    assert prepare_transcript("?!", "eng_Latn", 1.0, BASIC).text is None
+def test_flags_of_a_transcript() -> None:
+    assert find_transcript_flags("नमस्ते | 5% off", "hin_Deva") == [
+        Flag.DIGITS,
+        Flag.PIPE,
+        Flag.SYMBOLS,
+        Flag.FOREIGN_SCRIPT,
+    ]
 
 
 def test_vocabulary() -> None:

@@ -1,0 +1,185 @@
+"""Who owns an output directory: `prepare.json` says with which configuration and input it was
+begun, so that another preparation is refused, and what was decided last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from speechvq.data.config import PREPARE_FILE, DecideConfig, PrepareConfig, SegmentConfig
+from speechvq.data.corpus import CORPUS_FILE, write_text_atomically
+from speechvq.data.manifest import ManifestRow
+from speechvq.data.records import Rejection
+from speechvq.data.storage import is_remote
+from speechvq.errors import ConfigError
+
+DECISION_KEYS = (
+    *("decide", "max_transcribed_seconds", "dev_share", "test_share", "seed", "normalizer"),
+    "digits",
+)
+"""Keys that change what is accepted and how it is split and spelt, but nothing that is measured."""
+_WITHOUT_EFFECT = (
+    *("output", "workers", "plan", "shard", "dask_scheduler", "decide_only", "keep_measurements"),
+    "decode_timeout_seconds",
+)
+"""Keys that change how the work is done, not what comes out."""
+
+
+def list_measuring_keys(config: PrepareConfig) -> dict[str, Any]:
+    """Returns the part of a configuration that measuring depends on; inputs by absolute path."""
+    values = {
+        key: value
+        for key, value in asdict(config).items()
+        if key not in (*_WITHOUT_EFFECT, *DECISION_KEYS)
+    }
+    values["input"] = sorted(
+        path if is_remote(path) else str(Path(path).resolve()) for path in config.input
+    )
+    return values
+
+
+def list_deciding_keys(config: PrepareConfig) -> dict[str, Any]:
+    """Returns the part of a configuration that deciding depends on."""
+    values = asdict(config)
+    return {key: values[key] for key in DECISION_KEYS}
+
+
+def claim_output(
+    output: Path,
+    config: PrepareConfig,
+    rows: Sequence[ManifestRow],
+    rejections: Sequence[Rejection],
+) -> None:
+    """Takes possession of the output directory, or finds that it is ours.
+
+    Raises:
+        ConfigError: If the directory holds something else; the message names the keys that differ.
+    """
+    measuring, digest = list_measuring_keys(config), _hash_input(rows, rejections)
+    file = output / PREPARE_FILE
+    if not file.exists():
+        if output.exists() and any(output.iterdir()):
+            raise ConfigError(
+                [f"`output` must be a new or empty directory, but {output} holds other files."]
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        _write(output, {"config": measuring, "input": digest, "decide": list_deciding_keys(config)})
+        return
+    owner = _read(output)
+    before, now = _flatten(owner["config"]), _flatten(measuring)
+    problems = [
+        f"`{key}` is {now.get(key)!r}, but {output} was prepared with {before.get(key)!r}; choose"
+        " another `output`, or remove the directory."
+        for key in sorted({*now, *before})
+        if now.get(key) != before.get(key)
+    ]
+    if not problems and owner["input"] != digest:
+        problems = [
+            f"The files or manifests of `input` changed since {output} was begun; choose another"
+            " `output`, or remove the directory."
+        ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def adopt_config(config: PrepareConfig) -> PrepareConfig:
+    """Completes a configuration without `input` by what its output was prepared with.
+
+    Returns:
+        The configuration with the output's measuring keys and its own deciding keys.
+
+    Raises:
+        ConfigError: If a measuring key was set to something else.
+    """
+    output = Path(config.output)
+    stored = _read(output)["config"]
+    before, now = _flatten(stored), _flatten(list_measuring_keys(config))
+    usual = _flatten(list_measuring_keys(PrepareConfig()))
+    problems = [
+        f"`{key}` is {now[key]!r}, but {output} was measured with {before.get(key)!r}; give `input`"
+        " and another `output` to measure again."
+        for key in sorted(now)
+        if key != "input" and now[key] != usual[key] and now[key] != before.get(key)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    try:
+        changes = {**stored, "segment": SegmentConfig(**stored["segment"])}
+        return replace(config, **changes)
+    except (TypeError, KeyError):
+        raise ConfigError(
+            [f"{output} was prepared by another version of speechvq; prepare it from its input."]
+        ) from None
+
+
+def is_complete(output: Path, config: PrepareConfig) -> bool:
+    """Returns whether the corpus stands there, decided as the configuration says."""
+    if not (output / CORPUS_FILE).exists():
+        return False
+    return bool(_read(output)["decide"] == list_deciding_keys(config))
+
+
+def read_decision(output: Path) -> PrepareConfig:
+    """Returns the configuration with which a corpus was measured and decided.
+
+    Raises:
+        ConfigError: If the directory is none that `prepare` made.
+    """
+    decided = _read(output)["decide"]
+    config = adopt_config(PrepareConfig(output=str(output)))
+    return replace(config, **{**decided, "decide": DecideConfig(**decided["decide"])})
+
+
+def begin_decision(output: Path, config: PrepareConfig) -> None:
+    """Notes what is being decided; from here on the corpus is incomplete until it is written."""
+    (output / CORPUS_FILE).unlink(missing_ok=True)
+    _write(output, {**_read(output), "decide": list_deciding_keys(config)})
+
+
+def _write(output: Path, claim: dict[str, Any]) -> None:
+    text = json.dumps(claim, ensure_ascii=False, indent=2) + "\n"
+    write_text_atomically(output / PREPARE_FILE, text)
+
+
+def _read(output: Path) -> dict[str, Any]:
+    file = output / PREPARE_FILE
+    try:
+        owner = json.loads(file.read_text(encoding="utf-8"))
+        if not {"config", "input", "decide"} <= set(owner):
+            raise ValueError
+    except FileNotFoundError:
+        raise ConfigError(
+            [f"{output} was not made by `speechvq prepare`: it has no {PREPARE_FILE}."]
+        ) from None
+    except (ValueError, TypeError):
+        raise ConfigError(
+            [f"{file} is damaged or of an older version; remove {output} and prepare again."]
+        ) from None
+    return dict(owner)
+
+
+def _flatten(config: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": cell for name, cell in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _hash_input(rows: Sequence[ManifestRow], rejections: Sequence[Rejection]) -> str:
+    """Returns a digest that does not depend on the order of the rows."""
+    total = 0
+    for records, kind in ((rows, ManifestRow), (rejections, Rejection)):
+        get_values = attrgetter(*(field.name for field in fields(kind)))
+        for record in records:
+            digest = hashlib.blake2b(repr(get_values(record)).encode(), digest_size=16).digest()
+            total += int.from_bytes(digest, "big")
+    return f"{total % (1 << 128):032x}"

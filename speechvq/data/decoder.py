@@ -1,0 +1,181 @@
+"""Decoding in a process of its own, so that a codec that crashes or hangs costs one file.
+
+`Decoder` keeps one such process (`speechvq.data.decoder_process`) for many files, and starts
+another after a death. A local worker and a worker of a Dask cluster use it alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from speechvq.data.audio_errors import (
+    AudioError,
+    DecoderCrashedError,
+    DecoderHungError,
+    NonFiniteAudioError,
+    TooLongAudioError,
+    TruncatedAudioError,
+)
+from speechvq.data.decoder_process import FRAME
+from speechvq.data.recording import Recording
+
+_SECONDS_A_MEGABYTE = 20.0
+"""CPU time allowed a megabyte: an hour of the densest Opus (6 kbit/s, 2.7 MB) needs eight
+seconds."""
+_HUNG = (-signal.SIGALRM, -signal.SIGPROF)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedRecording:
+    """A decoded file.
+
+    Attributes:
+        samples: 16 kHz mono; to be closed.
+        sample_rate: Samples per second in the file.
+        num_channels: Channels in the file.
+    """
+
+    samples: Recording
+    sample_rate: int
+    num_channels: int
+
+
+class Decoder:
+    """Decodes files one after the other; a context manager.
+
+    Args:
+        directory: For the temporary files of long recordings.
+        timeout_seconds: CPU seconds that any file may take; 20 more for every megabyte.
+    """
+
+    def __init__(self, directory: Path, *, timeout_seconds: float = 60.0) -> None:
+        self._directory = directory
+        self._timeout_seconds = timeout_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def decode(
+        self, root: str, path: str, *, num_bytes: int, max_seconds: float
+    ) -> DecodedRecording:
+        """Decodes a file.
+
+        Args:
+            root: The input directory, archive or URL.
+            path: The file, relative to it; perhaps a member of an archive.
+            num_bytes: Its size, which decides how long it may take.
+            max_seconds: A longer recording is refused.
+
+        Raises:
+            AudioError: What is wrong with the file; `DecoderCrashedError` or `DecoderHungError` if
+                the decoder did not survive it.
+        """
+        limit = self._timeout_seconds + _SECONDS_A_MEGABYTE * num_bytes / 1e6
+        request = {"root": root, "path": path, "max_seconds": max_seconds, "limit_seconds": limit}
+        samples = Recording(self._directory)
+        info: dict[str, Any] = {}
+        try:
+            for kind, data in self._ask(request):
+                if kind == b"P":
+                    samples.append(data)
+                elif kind == b"I":
+                    info = json.loads(data)
+                else:
+                    _check(json.loads(data))
+        except EOFError:
+            samples.close()
+            raise self._bury(limit) from None
+        except BaseException:
+            samples.close()
+            raise
+        return DecodedRecording(samples, info["sample_rate"], info["num_channels"])
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+        """Yields the frames of an answer; `EOFError` if the process dies."""
+        if self._process is None:
+            self._process = _start_process()
+        requests, answers = self._process.stdin, self._process.stdout
+        if requests is None or answers is None:
+            raise AssertionError("The decoder has no pipes.")
+        try:
+            requests.write(json.dumps(request).encode() + b"\n")
+            requests.flush()
+        except BrokenPipeError:
+            raise EOFError from None
+        while True:
+            kind, length = FRAME.unpack(_read(answers, FRAME.size))
+            yield kind, _read(answers, length)
+            if kind == b"E":
+                return
+
+    def _bury(self, limit: float) -> AudioError:
+        """Returns what became of the process, and lets the next file start another."""
+        code = None
+        if self._process is not None:
+            self._process.communicate()
+            code = self._process.returncode
+            self._process = None
+        if code in _HUNG:
+            return DecoderHungError("Decoding did not end in time.", limit)
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return DecoderCrashedError(f"The decoder died ({name}).")
+
+
+def _start_process() -> subprocess.Popen[bytes]:
+    # The child finds this package as its parent did, also from a checkout that is not installed.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "speechvq.data.decoder_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def _read(answers: IO[bytes], num_bytes: int) -> bytes:
+    data = answers.read(num_bytes)
+    if len(data) < num_bytes:
+        raise EOFError
+    return data
+
+
+def _check(end: dict[str, Any]) -> None:
+    """Raises what the end of an answer reports."""
+    match end["error"]:
+        case "":
+            return
+        case "truncated":
+            raise TruncatedAudioError(end["message"], end["num_samples"], end["declared_seconds"])
+        case "too_long":
+            raise TooLongAudioError(end["message"], end["num_samples"])
+        case "non_finite":
+            raise NonFiniteAudioError(end["num_samples"], end["num_bad"])
+        case _:
+            raise AudioError(end["message"])
