@@ -12,6 +12,8 @@ from speechvq.languages import parse_language
 
 PREPARE_FILE = "prepare.json"
 """In the output: with which configuration and input it was begun."""
+FORGET_FILE = "forget.json"
+"""In a corpus from which something is being deleted: what, and how far it is."""
 MISSING_VALUE = "???"
 """Value of a field that the user must set."""
 
@@ -153,6 +155,32 @@ class PrepareConfig:
     def validate(self) -> list[str]:
         """Returns every problem of this configuration as a sentence."""
         return [*_check_paths(self), *_check_numbers(self), *_check_names(self)]
+
+
+@dataclass(kw_only=True)
+class ForgetConfig:
+    """What to delete from a corpus."""
+
+    corpus: str = MISSING_VALUE
+    """The corpus that `prepare` made."""
+    recording: str = ""
+    """Delete this recording: the label, or the path of the file where the manifest had none."""
+    speaker: str = ""
+    """Delete all recordings of this speaker."""
+    source: str = ""
+    """Only in this source; labels of speakers are unique within a source only."""
+
+    def validate(self) -> list[str]:
+        """Returns every problem of this configuration as a sentence."""
+        problems = []
+        if self.corpus == MISSING_VALUE:
+            problems.append("`corpus` must be set: `corpus=DIR`.")
+        elif not Path(self.corpus).is_dir():
+            problems.append(f"`corpus` must be a directory, but {self.corpus!r} is none.")
+        is_interrupted = (Path(self.corpus) / FORGET_FILE).exists()
+        if bool(self.recording) == bool(self.speaker) and not is_interrupted:
+            problems.append("Either `recording` or `speaker` must be set: what to delete.")
+        return problems
 
 
 def _check_paths(config: PrepareConfig) -> list[str]:

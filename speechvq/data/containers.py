@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36, 0xFFFFFFFF - 44)
 """Data sizes that programs write when they stream a WAV and do not know its length."""
+_MAX_OGG_PAGE_BYTES = 65_307
 
 
 def is_ffmpeg_only(head: bytes) -> bool:
@@ -25,19 +26,43 @@ def compute_missing_bytes(file: BinaryIO) -> int:
     """Returns how many bytes the file lacks according to its own header; 0 where it is complete or
     says nothing.
 
-    WAV (RIFF, RF64 with a 32 bit size) and MP4 are understood; MP3, FLAC and Ogg declare lengths
-    that the decoders report.
+    WAV (RIFF, RF64 with a 32 bit size), AIFF, AU, MP4, MP3 and Ogg are understood; FLAC declares a
+    length that the decoder reports.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(12)
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         return _missing_in_riff(file, size)
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return _missing_after(8 + int.from_bytes(head[4:8], "big"), size)
+    if head[:4] == b".snd":
+        begin, length = struct.unpack(">II", head[4:12])
+        return 0 if length in _UNKNOWN_SIZES else _missing_after(begin + length, size)
+    if head[:4] == b"OggS":
+        return _missing_in_ogg(file, size)
     if head[4:8] == b"ftyp":
         return _missing_in_mp4(file, size)
     if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
         return _missing_in_mp3(file, size)
     return 0
+
+
+def _missing_after(end: int, size: int) -> int:
+    return max(0, end - size)
+
+
+def _missing_in_ogg(file: BinaryIO, size: int) -> int:
+    """Looks at the last page, which is at most 65,307 bytes long: it must be all there."""
+    file.seek(max(0, size - 2 * _MAX_OGG_PAGE_BYTES))
+    data = file.read()
+    position = data.rfind(b"OggS")
+    if position < 0:
+        return 0
+    page = data[position:]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return 1
+    return _missing_after(27 + page[26] + sum(page[27 : 27 + page[26]]), len(page))
 
 
 def _missing_in_riff(file: BinaryIO, size: int) -> int:

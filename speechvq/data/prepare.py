@@ -34,7 +34,7 @@ from speechvq.data.claims import (
     list_deciding_keys,
 )
 from speechvq.data.clips import PieceResult, get_result_file, measure_part
-from speechvq.data.config import PrepareConfig, parse_shard
+from speechvq.data.config import FORGET_FILE, PrepareConfig, parse_shard
 from speechvq.data.corpus import write_text_atomically
 from speechvq.data.decide import decide
 from speechvq.data.execution import run_parts
@@ -84,6 +84,10 @@ def prepare_corpus(config: PrepareConfig) -> Path:
         raise ConfigError(problems)
     check_text_dependencies(config.normalizer, config.digits)
     output = Path(config.output)
+    if (output / FORGET_FILE).exists():
+        raise ConfigError(
+            [f"A deletion in {output} was interrupted; finish it: `speechvq forget corpus=…`."]
+        )
     if config.decide_only:
         print(describe_decision(output, adopt_config(config)))
         return output

@@ -68,6 +68,16 @@ def complete_corpus(
     output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
 ) -> None:
     """Writes the bookkeeping, the report, and last `corpus.json`; safe to repeat."""
+    write_bookkeeping(output, config, segments, decisions)
+    write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)
+    with contextlib.suppress(FileNotFoundError):  # another shard may be cleaning up too
+        shutil.rmtree(output / STATE_DIRECTORY)
+
+
+def write_bookkeeping(
+    output: Path, config: PrepareConfig, segments: SegmentColumns, decisions: Decisions
+) -> None:
+    """Writes the rejected, the summary and the report."""
     # Imported here: matplotlib takes a second, and workers need none of it.
     from speechvq.data.prepare_report import write_report
 
@@ -80,9 +90,6 @@ def complete_corpus(
         output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
     )
     write_report(output, summary, segments, decisions)
-    write_corpus_info(output, normalizer=get_normalizer(config.normalizer).identifier)
-    with contextlib.suppress(FileNotFoundError):  # another shard may be cleaning up too
-        shutil.rmtree(output / STATE_DIRECTORY)
 
 
 def summarize(

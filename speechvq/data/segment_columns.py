@@ -7,7 +7,7 @@ compares asks `is_defined` first. About 300 bytes a segment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +90,21 @@ class SegmentColumns:
         """Returns the text of one row of a coded column."""
         code = int(self.codes[column][row])
         return None if code < 0 else self.names[column][code]
+
+    def take(self, rows: Integers) -> SegmentColumns:
+        """Returns some rows, in the given order."""
+        arrays = {
+            field.name: getattr(self, field.name)[rows]
+            for field in fields(self)
+            if field.name not in ("codes", "names", "numbers", "paths")
+        }
+        return replace(
+            self,
+            **arrays,
+            codes={name: codes[rows] for name, codes in self.codes.items()},
+            numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
+            paths=self.paths.take(pa.array(rows)),
+        )
 
     def describe(self, row: int) -> str:
         """Returns the id that the segment has in the corpus."""
