@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 
 from speechvq.data.formats.rows import (
@@ -65,10 +66,13 @@ def _find_manifest(tree: FileTree) -> str | None:
 
 def parse_cells(where: str, cells: Mapping[str, str]) -> RawRow:
     """Makes a row of cells by any of the names of `COLUMN_NAMES`."""
-    values: dict[str, str] = {}
-    for name, aliases in COLUMN_NAMES.items():
-        texts = (cells[alias].strip() for alias in aliases if alias in cells)
-        values[name] = next((text for text in texts if text), "")
+    values = dict.fromkeys(COLUMN_NAMES, "")
+    for name, aliases in _find_columns(tuple(cells)):
+        for alias in aliases:
+            text = cells[alias].strip()
+            if text:
+                values[name] = text
+                break
     begin = get_float(values, "begin_seconds")
     end, seconds = get_float(values, "end_seconds"), get_float(values, "seconds")
     if begin is not None and end is None and seconds is not None:
@@ -88,6 +92,15 @@ def parse_cells(where: str, cells: Mapping[str, str]) -> RawRow:
         begin_seconds=begin,
         end_seconds=end,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _find_columns(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns our columns with those of a table's own that mean them, the preferred first."""
+    found = (
+        (ours, tuple(n for n in theirs if n in names)) for ours, theirs in COLUMN_NAMES.items()
+    )
+    return tuple((ours, theirs) for ours, theirs in found if theirs)
 
 
 def _read_cells(tree: FileTree, name: str) -> Iterator[tuple[int, Cells | None]]:
