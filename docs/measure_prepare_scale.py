@@ -60,13 +60,14 @@ def create_tables(output: Path, num_rows: int) -> None:
             "is_whole": np.ones(size, np.bool_),
             "is_first": np.ones(size, np.bool_),
             "audio_row": np.arange(size),
-            "digest": [rng.bytes(16) for _ in numbers],
-            "fingerprint": [rng.bytes(16) for _ in numbers],
+            "digest": create_bytes(rng, size),
+            "fingerprint": create_bytes(rng, size),
             "flags": [[]] * size,
             "snr_db": rng.normal(25, 10, size),
             "variation_db": rng.normal(12, 2, size),
             "tone_share": rng.uniform(0, 0.3, size),
             "zero_share": rng.uniform(0, 0.1, size),
+            "dropout_share": np.zeros(size),
             "clipped_share": np.zeros(size),
             "dc_offset": np.zeros(size),
             "speech_ratio": rng.uniform(0.4, 1, size),
@@ -80,6 +81,12 @@ def create_tables(output: Path, num_rows: int) -> None:
         path = segments_file(output, piece)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_segments(path, pa.Table.from_arrays(arrays, schema=SEGMENT_SCHEMA))
+
+
+def create_bytes(rng: np.random.Generator, count: int) -> list[bytes]:
+    """Returns so many times 16 random bytes."""
+    data = rng.bytes(16 * count)
+    return [data[16 * i : 16 * (i + 1)] for i in range(count)]
 
 
 def create_rows(num_rows: int) -> list[ManifestRow]:

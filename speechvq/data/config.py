@@ -50,8 +50,10 @@ class DecideConfig:
     """`reject`: a measure that is undefined breaks its limit; `keep`: it does not."""
     min_seconds: float | None = None
     """Shorter segments are rejected; below `segment.min_seconds` it has no effect."""
-    max_zero_share: float | None = 0.4
-    """Share of digital silence."""
+    max_zero_share: float | None = 0.9
+    """Share of digital silence; speech behind a noise gate has up to 0.8."""
+    max_dropout_share: float | None = 0.1
+    """Share that is torn out: digital silence beside loud frames."""
     min_variation_db: float | None = 4.0
     """Variation of the bands' levels: steady noise stays under it."""
     max_tone_share: float | None = 0.5
@@ -260,6 +262,7 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
 _DECIDE_RANGES: dict[str, tuple[float, float]] = {
     "min_seconds": (0, 3600),
     "max_zero_share": (0, 1),
+    "max_dropout_share": (0, 1),
     "min_variation_db": (0, 100),
     "max_tone_share": (0, 1),
     "min_speech_ratio": (0, 1),

@@ -27,6 +27,7 @@ _RULES = (
     # Reason, measure, limit in `decide`, whether it is a minimum.
     (Reason.TOO_SHORT, "seconds", "min_seconds", True),
     (Reason.DIGITAL_SILENCE, "zero_share", "max_zero_share", False),
+    (Reason.DROPOUTS, "dropout_share", "max_dropout_share", False),
     (Reason.CLIPPED, "clipped_share", "max_clipped_share", False),
     (Reason.DC_OFFSET, "dc_offset", "max_dc_offset", False),
     (Reason.STEADY_NOISE, "variation_db", "min_variation_db", True),

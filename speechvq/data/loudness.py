@@ -25,6 +25,9 @@ FRAME_SAMPLES = SAMPLE_RATE // 50
 CLIPPED_SHARE = 0.001
 _MIN_SNR_SECONDS = 0.3
 _MIN_SNR_WINDOWS = 4
+_LOUD_SHARE = 0.03
+"""A frame within 15 dB of the loud ones."""
+_TORN_SHARE = 0.25
 _LOUDNESS_BLOCK_SECONDS = 0.4
 
 
@@ -187,6 +190,30 @@ def _measure_constant_frames(waveform: npt.NDArray[np.float32]) -> float:
         return 0.0
     frames = waveform[: num_whole * FRAME_SAMPLES].reshape(num_whole, FRAME_SAMPLES)
     return float(np.mean(frames.max(axis=1) == frames.min(axis=1)))
+
+
+def measure_dropouts(waveform: npt.NDArray[np.float32]) -> float:
+    """Returns the share of a segment that is torn out of it: frames of 20 ms of digital silence
+    next to a loud frame, with the silence that follows, and loud frames with a quarter of zeros.
+
+    Speech behind a noise gate is silent in its pauses, and fades in and out of them: that is no
+    dropout.
+    """
+    num_whole = len(waveform) // FRAME_SAMPLES
+    if num_whole == 0:
+        return 0.0
+    frames = waveform[: num_whole * FRAME_SAMPLES].reshape(num_whole, FRAME_SAMPLES)
+    is_silent = frames.max(axis=1) == frames.min(axis=1)
+    if is_silent.all():
+        return 1.0
+    power = np.einsum("ij,ij->i", frames, frames)
+    is_loud = ~is_silent & (power > _LOUD_SHARE * np.quantile(power[~is_silent], 0.9))
+    torn = int((is_loud & (np.mean(frames == 0, axis=1) > _TORN_SHARE)).sum())
+    bounds = np.flatnonzero(np.diff(is_silent, prepend=False, append=False))
+    for begin, end in zip(bounds[::2].tolist(), bounds[1::2].tolist(), strict=True):
+        if (begin and is_loud[begin - 1]) or (end < num_whole and is_loud[end]):
+            torn += end - begin
+    return torn / num_whole
 
 
 @cache

@@ -16,6 +16,7 @@ from speechvq.data.audio import to_pcm
 from speechvq.data.loudness import (
     CLIPPED_SHARE,
     estimate_vad_snr,
+    measure_dropouts,
     measure_integrated_loudness,
     measure_loudness,
 )
@@ -44,6 +45,7 @@ class Measurements:
     loudness_lufs: float | None
     clipped_share: float | None
     zero_share: float | None
+    dropout_share: float | None
     dc_offset: float | None
     bandwidth_hz: float | None
     variation_db: float | None
@@ -95,6 +97,7 @@ def measure_segment(
         loudness_lufs=measure_integrated_loudness(waveform),
         clipped_share=loudness.clipped_share,
         zero_share=loudness.zero_share,
+        dropout_share=measure_dropouts(waveform),
         dc_offset=loudness.dc_offset,
         bandwidth_hz=spectrum.bandwidth_hz,
         variation_db=spectrum.variation_db,

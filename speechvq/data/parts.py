@@ -44,6 +44,7 @@ CORPUS_SCHEMA = pa.schema(
         pa.field("loudness_lufs", pa.float32()),
         pa.field("clipped_share", pa.float32()),
         pa.field("zero_share", pa.float32()),
+        pa.field("dropout_share", pa.float32()),
         pa.field("dc_offset", pa.float32()),
         pa.field("bandwidth_hz", pa.float32()),
         pa.field("variation_db", pa.float32()),

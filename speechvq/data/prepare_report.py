@@ -40,6 +40,7 @@ _EXPLANATIONS = {
     "too_long_transcribed": "transcribed, and longer than max_transcribed_seconds",
     "no_speech": "the speech detector hears no speech there",
     "digital_silence": "more than decide.max_zero_share of it is digital silence",
+    "dropouts": "more than decide.max_dropout_share of it is torn out: silence beside loud speech",
     "steady_noise": "its bands vary less than decide.min_variation_db, as noise and tones do",
     "tones": "more than decide.max_tone_share of its energy are sustained tones, as in music",
     "little_speech": "less than decide.min_speech_ratio of it is speech",

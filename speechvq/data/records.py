@@ -70,6 +70,8 @@ class Utterance:
     """Share of the samples at full scale, 0 to 1."""
     zero_share: float | None = None
     """Share of the frames of 20 ms that are digital silence, 0 to 1."""
+    dropout_share: float | None = None
+    """Share of the frames that are torn out: digital silence beside loud frames, 0 to 1."""
     dc_offset: float | None = None
     """Mean of the samples, relative to full scale."""
     bandwidth_hz: float | None = None
@@ -146,6 +148,7 @@ class Reason(StrEnum):
     TOO_LONG_TRANSCRIBED = "too_long_transcribed"
     NO_SPEECH = "no_speech"
     DIGITAL_SILENCE = "digital_silence"
+    DROPOUTS = "dropouts"
     STEADY_NOISE = "steady_noise"
     TONES = "tones"
     LITTLE_SPEECH = "little_speech"

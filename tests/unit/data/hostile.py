@@ -117,12 +117,16 @@ def _make_broken_samples(root: Path, voice: np.ndarray) -> list[Clip]:
     gaps = make_voice(6, seed=3)
     gaps.reshape(-1, RATE // 2)[::2] = 0
     soundfile.write(root / "gaps.wav", gaps, RATE)
+    zeroed = make_voice(7, seed=4)
+    zeroed[np.random.default_rng(0).random(len(zeroed)) < 0.5] = 0
+    soundfile.write(root / "zeroed.wav", zeroed, RATE)
     return [
         Clip("nan.wav", ("non_finite",)),
         Clip("inf.wav", ("non_finite",)),
         Clip("loud.wav", ("clipped",)),
         Clip("dc.wav", ("dc_offset",)),
-        Clip("gaps.wav", ("digital_silence",)),
+        Clip("gaps.wav", ("dropouts",)),
+        Clip("zeroed.wav", ("dropouts",)),
     ]
 
 

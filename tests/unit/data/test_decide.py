@@ -31,6 +31,7 @@ _GOOD: dict[str, Any] = {
     "loudness_lufs": -20.0,
     "clipped_share": 0.0,
     "zero_share": 0.0,
+    "dropout_share": 0.0,
     "dc_offset": 0.0,
     "bandwidth_hz": 8000.0,
     "variation_db": 12.0,
@@ -77,10 +78,12 @@ def _reasons(*rows: dict[str, Any], **limits: Any) -> list[str]:
         ({"snr_db": None}, {"min_snr_db": 15.0, "undefined": "keep"}, ""),
         ({"snr_db": None}, {}, ""),
         ({"tone_share": None}, {}, "tones"),
-        ({"zero_share": 0.5}, {}, "digital_silence"),
-        ({"zero_share": 0.5}, {"max_zero_share": None}, ""),
+        ({"zero_share": 0.95}, {}, "digital_silence"),
+        ({"zero_share": 0.6}, {}, ""),
+        ({"dropout_share": 0.5}, {}, "dropouts"),
+        ({"zero_share": 0.95}, {"max_zero_share": None}, ""),
         ({"dc_offset": -0.5}, {}, "dc_offset"),
-        ({"clipped_share": 0.2, "zero_share": 0.9}, {}, "digital_silence"),
+        ({"clipped_share": 0.2, "zero_share": 0.95}, {}, "digital_silence"),
         ({"bandwidth_hz": 3900.0}, {"min_bandwidth_hz": 4500.0}, "narrow_band"),
         ({"num_samples": 9600}, {"min_seconds": 1.0}, "too_short"),
         ({"num_letters": 900}, {}, "too_fast"),
@@ -104,7 +107,7 @@ def test_value_and_limit_are_kept() -> None:
 def test_duplicates() -> None:
     same = {"digest": bytes(16), "fingerprint": bytes(16)}
     near = {"fingerprint": bytes(15) + b"\x07"}
-    bad = {**same, "zero_share": 0.9}
+    bad = {**same, "zero_share": 0.95}
     decisions, reasons = _decide(bad, same, same, near, {})
     assert reasons == ["digital_silence", "", "duplicate_audio", "", ""]
     assert decisions.other.tolist() == [-1, -1, 1, -1, -1]

@@ -40,7 +40,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareCon
     config = PrepareConfig(
         input=[str(source)], output=str(root / "corpus"), workers=1, part_minutes=0.1
     )
-    prepare_corpus(config)
+    with pytest.MonkeyPatch.context() as patch:
+        # The same function, without the start of a pool.
+        patch.setattr(
+            prepare, "run_parts", lambda parts, function, **_: (function(p, set()) for p in parts)
+        )
+        prepare_corpus(config)
     return root / "corpus", config
 
 

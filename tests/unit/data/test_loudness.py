@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from speechvq.data.loudness import measure_loudness, measure_sound_seconds
+from speechvq.data.loudness import measure_dropouts, measure_loudness, measure_sound_seconds
 from speechvq.data.records import SAMPLE_RATE
+from tests.unit.data.conftest import make_voice
 
 
 def _mix(snr_db: float, seconds: float = 20.0, seed: int = 0) -> np.ndarray:
@@ -83,3 +84,23 @@ def test_pauses_do_not_count() -> None:
     loudness = measure_loudness(clip, silence_dbfs=-120, near_speech=near_speech)
     assert loudness.snr_db == pytest.approx(plain, abs=0.1)
     assert measure_loudness(clip, silence_dbfs=-120).snr_db == 100
+
+
+def test_what_is_torn_out_is_told_from_a_noise_gate() -> None:
+    voice = make_voice(4)
+    assert measure_dropouts(voice) == 0
+    gated = voice.copy()
+    frames = gated.reshape(-1, 320)
+    quiet = np.square(frames).mean(axis=1) < 0.01 * np.square(voice).mean()
+    held = quiet & np.roll(quiet, 1) & np.roll(quiet, -1)  # a gate waits before it shuts
+    frames[held] = 0
+    assert held.mean() > 0.05
+    assert measure_dropouts(gated) < 0.1
+    torn = voice.copy()
+    torn.reshape(-1, 8000)[::2] = 0
+    assert measure_dropouts(torn) > 0.3
+    torn = voice.copy()
+    torn[::2] = 0
+    assert measure_dropouts(torn) > 0.3
+    assert measure_dropouts(np.zeros(16_000, np.float32)) == 1
+    assert measure_dropouts(np.zeros(100, np.float32)) == 0

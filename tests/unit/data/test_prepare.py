@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -316,3 +321,72 @@ def test_header_lie_of_24_hours_allocates_nothing(tmp_path: Path) -> None:
     measure_part(part, config)
     (row,) = read_segments(Path(config.output), part.index).to_pylist()
     assert (row["set_aside"], row["num_samples"]) == ("truncated", RATE)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_processes_gives_the_same_bytes(
+    prepared: Path, hostile: Path, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("dask.distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    ) as cluster:
+        address = cluster.scheduler_address
+        other = prepare_corpus(_config(hostile, tmp_path / "corpus", dask_scheduler=address))
+    assert _read_all(other) == _read_all(prepared)
+
+
+@pytest.mark.slow
+def test_a_kill_anywhere_costs_nothing(prepared: Path, hostile: Path, tmp_path: Path) -> None:
+    """SIGKILL to the whole process group, again and again, then once to the end."""
+    output = tmp_path / "corpus"
+    code = (
+        "from pathlib import Path\n"
+        "from tests.unit.data.test_prepare import _config, prepare_corpus\n"
+        "if __name__ == '__main__':\n"
+        f"    prepare_corpus(_config(Path({str(hostile)!r}), Path({str(output)!r})))\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for target in ("measurements", "measurements/segments-0000001.parquet", "summary.json"):
+        process = subprocess.Popen(
+            [sys.executable, str(script)], env=environment, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not (output / target).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    prepare_corpus(_config(hostile, output))
+    left = {name: data for name, data in _read_all(output).items() if not name.endswith(".tmp")}
+    assert left == _read_all(prepared)
+
+
+@pytest.mark.long
+def test_ten_hours_stay_under_a_gigabyte(tmp_path: Path) -> None:
+    """The highest memory of the process that measures one recording of ten hours."""
+    pattern = np.concatenate([make_voice(25), np.zeros(5 * RATE, np.float32)])
+    with soundfile.SoundFile(tmp_path / "day.flac", "w", RATE, 1) as file:
+        for _ in range(1200):
+            file.write(pattern)
+    write_manifest(tmp_path, [{"path": "day.flac", "language": "hin_Deva"}])
+    code = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from speechvq.data.clips import measure_part\n"
+        "from speechvq.data.config import PrepareConfig\n"
+        "from speechvq.data.prepare_plan import plan_preparation\n"
+        f"config = PrepareConfig(input=[{str(tmp_path)!r}], output={str(tmp_path / 'out')!r})\n"
+        "(part,) = plan_preparation(config).parts\n"
+        "print(measure_part(part, config).num_samples)\n"
+        "for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):\n"
+        "    print(resource.getrusage(who).ru_maxrss // 1024)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    num_samples, measurer, decoder = map(int, done.stdout.split())
+    assert num_samples == 36_000 * RATE
+    assert max(measurer, decoder) < 1000
