@@ -20,7 +20,17 @@ _ENTRY_POINTS = ("data_prep", "recipes")
 _VERB_NAMES = {"import_model": "import"}
 """Module to verb where the verb is a word of Python."""
 _ORDER = (
-    *("doctor", "demo", "prepare", "pretrain", "finetune", "train_lm", "evaluate", "transcribe"),
+    *(
+        "doctor",
+        "demo",
+        "fetch",
+        "prepare",
+        "pretrain",
+        "finetune",
+        "train_lm",
+        "evaluate",
+        "transcribe",
+    ),
     *("analyze", "bottleneck", "steer", "tokfsm", "compress", "export", "import"),
     "convert",
     *("compare", "benchmark"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from speechvq.errors import DataError
@@ -91,6 +91,7 @@ def suggest_languages(code: str) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=4096)
 def find_language(name: str) -> str | None:
     """Returns the code for what others call a language: `hi`, `pa-IN`, `hi_in`, `cmn_hans_cn`,
     `hindi`; None where that is unknown or may mean several.

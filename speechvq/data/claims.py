@@ -21,6 +21,7 @@ from speechvq.errors import ConfigError
 
 DECISION_KEYS = (
     *("decide", "max_transcribed_seconds", "dev_share", "test_share", "seed", "normalizer"),
+    "digits",
 )
 """Keys that change what is accepted and how it is split and spelt, but nothing that is measured."""
 _WITHOUT_EFFECT = (

@@ -25,7 +25,8 @@ from speechvq.data.measure import measure_segment
 from speechvq.data.piece_writer import PieceWriter
 from speechvq.data.records import SAMPLE_RATE, Flag, Reason
 from speechvq.data.segments import Span, cut_at_pauses, find_gaps
-from speechvq.data.text import count_letters, digest_text, find_text_flags
+from speechvq.data.text import count_letters, digest_text
+from speechvq.data.transcripts import find_transcript_flags
 from speechvq.data.vad import WINDOW_SAMPLES, Probabilities, compute_speech_probabilities
 from speechvq.data.webrtc import compute_webrtc_probabilities
 from speechvq.data.work import Part
@@ -144,7 +145,7 @@ def _measure_span(
         threshold=config.segment.threshold,
         silence_dbfs=config.silence_dbfs,
     )
-    flags = find_text_flags(row.transcript or "")
+    flags = find_transcript_flags(row.transcript or "", row.language)
     if measured.is_clipped:
         flags.append(Flag.CLIPPED)
     if windows.max() < config.segment.threshold:

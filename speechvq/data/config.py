@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from speechvq.data.format_names import ARCHIVE_SUFFIXES, FORMAT_NAMES
+from speechvq.data.format_names import ARCHIVE_SUFFIXES, DIGIT_POLICIES, FORMAT_NAMES
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
@@ -91,6 +91,20 @@ class DecideConfig:
 
 
 @dataclass(kw_only=True)
+class ArchiveConfig:
+    """How far an archive of the input may unfold before it, or a member, is set aside."""
+
+    max_ratio: float = 200.0
+    """Times its size; audio stays under 20, digital silence in WAV reaches 1000."""
+    max_member_gb: float = 4.0
+    """Gigabytes of one member."""
+    max_total_gb: float = 8000.0
+    """Gigabytes of all members."""
+    max_members: int = 5_000_000
+    """Number of members."""
+
+
+@dataclass(kw_only=True)
 class PrepareConfig:
     """From folders of recordings to a corpus."""
 
@@ -99,6 +113,8 @@ class PrepareConfig:
     the known formats; or a list of them."""
     format: str = ""
     """The format of the input, such as `common_voice`; empty to find out (docs/preparing.md)."""
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+    """Limits for tar and zip archives."""
     language: str = ""
     """The language of what does not say it, such as `hin_Deva`."""
     output: str = MISSING_VALUE
@@ -139,7 +155,10 @@ class PrepareConfig:
     max_length_difference_seconds: float = 0.5
     """A file this much shorter than its manifest says is truncated, and set aside."""
     normalizer: str = "basic"
-    """Text normaliser: basic, verbatim."""
+    """Text normaliser: basic, verbatim, indic (needs the extra `indic`)."""
+    digits: str = "flag"
+    """Digits in transcripts: `flag` them, `keep` them without a word, or `expand` numbers that can
+    be read in one way only (needs the extra `indic`); numbers in words are flagged too."""
     dev_share: float = 0.0
     """Share of the hours of each language without a split in the manifest that becomes `dev`,
     disjoint by recording and speaker."""
@@ -218,6 +237,10 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
         ("silence_dbfs", config.silence_dbfs, -120, 0),
         ("min_sound_seconds", config.min_sound_seconds, 0, 60),
         ("max_length_difference_seconds", config.max_length_difference_seconds, 0.01, 3600),
+        ("archive.max_ratio", config.archive.max_ratio, 1, 1e9),
+        ("archive.max_member_gb", config.archive.max_member_gb, 0, 1e6),
+        ("archive.max_total_gb", config.archive.max_total_gb, 0, 1e9),
+        ("archive.max_members", config.archive.max_members, 1, 1e12),
         ("dev_share", config.dev_share, 0, 0.5),
         ("test_share", config.test_share, 0, 0.5),
         ("part_minutes", config.part_minutes, 0, 1440),
@@ -275,6 +298,10 @@ def _check_names(config: PrepareConfig) -> list[str]:
         problems.append(
             f"`normalizer` must be one of {', '.join(NORMALIZER_NAMES)}, but is"
             f" {config.normalizer!r}."
+        )
+    if config.digits not in DIGIT_POLICIES:
+        problems.append(
+            f"`digits` must be one of {', '.join(DIGIT_POLICIES)}, but is {config.digits!r}."
         )
     if config.format and config.format not in FORMAT_NAMES:
         problems.append(

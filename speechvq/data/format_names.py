@@ -13,6 +13,8 @@ WRITTEN_FORMAT_NAMES = (
     "openslr", "nemo", "lhotse", "huggingface", "omnilingual",
 )
 """Formats that are written."""
+DIGIT_POLICIES = ("flag", "keep", "expand")
+"""What becomes of digits in transcripts."""
 ARCHIVE_SUFFIXES = (
     ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip",
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from speechvq.data.archive_listing import DEFAULT_LIMITS, ArchiveLimits
 from speechvq.data.archives import SEPARATOR, is_archive, list_members, split_member_path
 from speechvq.data.formats import choose_format
-from speechvq.data.formats.rows import BadRow, RawRow
+from speechvq.data.formats.rows import BadRow, RawRow, Rows
 from speechvq.data.parts import is_split_name
 from speechvq.data.records import SAMPLE_RATE, Reason, Rejection
 from speechvq.data.storage import OutsideRootError
@@ -156,7 +156,7 @@ def _list_order(root: str, archive: str) -> dict[str, int]:
 
 
 def _read_rows(tree: FileTree, format: str, language: str) -> Iterator[ManifestRow | Rejection]:
-    for raw in choose_format(tree, format).read(tree):
+    for raw in _read_raw_rows(tree, format):
         if isinstance(raw, BadRow):
             yield Rejection(
                 path=raw.where,
@@ -175,6 +175,16 @@ def _read_rows(tree: FileTree, format: str, language: str) -> Iterator[ManifestR
             reason=refusal.reason,
             detail=refusal.detail,
         )
+
+
+def _read_raw_rows(tree: FileTree, format: str) -> Rows:
+    try:
+        chosen = choose_format(tree, format)
+    except DataError:
+        if tree.refusals:  # an archive that is refused as a whole is set aside, and ends nothing
+            return iter(())
+        raise
+    return chosen.read(tree)
 
 
 def _check_row(tree: FileTree, raw: RawRow, language: str) -> ManifestRow | Rejection:

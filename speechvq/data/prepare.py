@@ -51,6 +51,7 @@ from speechvq.data.prepare_plan import (
 from speechvq.data.progress import PrepareProgress, format_time
 from speechvq.data.segment_columns import load_segments
 from speechvq.data.segment_table import DIRECTORY, audio_file, write_manifest_rejections
+from speechvq.data.transcripts import check_text_dependencies
 from speechvq.data.work import Part, choose_part_seconds
 from speechvq.data.writing import PartFile, WrittenPart, plan_part_files, write_part_file
 from speechvq.errors import ConfigError, InterruptedRunError, MissingDependencyError
@@ -81,6 +82,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
     problems = config.validate()
     if problems:
         raise ConfigError(problems)
+    check_text_dependencies(config.normalizer, config.digits)
     output = Path(config.output)
     if (output / FORGET_FILE).exists():
         raise ConfigError(
@@ -178,7 +180,7 @@ def _decide_and_write(config: PrepareConfig) -> None:
     todo = [file for file in files if not file.get_path(output).exists()]
     if sum(file.seconds for file in todo) <= _MAX_SECONDS_IN_PROCESS:
         for file in todo:
-            write_part_file(file, output, config.normalizer)
+            write_part_file(file, output, config.normalizer, config.digits)
     else:
         _write_in_processes(todo, config)
     complete_corpus(output, config, segments, decisions)
@@ -237,7 +239,7 @@ def _measure_part(config: PrepareConfig, part: Part, crashed: frozenset[int]) ->
 
 
 def _write_part(config: PrepareConfig, file: PartFile, crashed: frozenset[int]) -> WrittenPart:
-    return write_part_file(file, Path(config.output), config.normalizer)
+    return write_part_file(file, Path(config.output), config.normalizer, config.digits)
 
 
 def _find_crashed(output: Path, part: Part) -> int | None:

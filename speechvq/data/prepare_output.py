@@ -40,6 +40,11 @@ from speechvq.data.tally import (
     to_hours,
 )
 from speechvq.data.text import get_normalizer
+from speechvq.data.vocabulary import (
+    VOCABULARY_FILE,
+    count_corpus_characters,
+    format_vocabulary,
+)
 
 _DECODERS = ("soundfile", "av", "soxr", "silero-vad", "webrtcvad-wheels", "pyloudnorm", "torch")
 _VERSIONED = (*_DECODERS, "numpy", "pyarrow")
@@ -81,6 +86,9 @@ def write_bookkeeping(
     write_text_atomically(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
     )
+    write_text_atomically(
+        output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
+    )
     write_report(output, summary, segments, decisions)
 
 
@@ -110,7 +118,7 @@ def summarize(
             names["language"], codes["language"], segments, decisions
         ),
         "rejected_by_source": count_rejected(names["source"], codes["source"], segments, decisions),
-        "flags": _count_flags(output, segments, decisions),
+        "flags": _count_flags(output),
         "durations": {"edges_seconds": durations.edges, "counts": durations.counts},
         "snr": {
             "edges_db": snr.edges,
@@ -127,18 +135,12 @@ def summarize(
     }
 
 
-def _count_flags(output: Path, segments: SegmentColumns, decisions: Decisions) -> dict[str, int]:
+def _count_flags(output: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for piece, rows in _list_piece_rows(segments, decisions.is_accepted):
-        flags = read_segments(output, piece, ["flags"])["flags"].take(pa.array(segments.row[rows]))
+    for file in sorted(output.glob("split=*/*/part-*.parquet")):
+        flags = pq.read_table(file, columns=["flags"], partitioning=None)["flags"]
         for item in pc.value_counts(pc.list_flatten(flags)).to_pylist():
             counts[item["values"]] = counts.get(item["values"], 0) + item["counts"]
-    for name, is_flagged in (
-        ("near_duplicate", decisions.is_near_duplicate),
-        ("text_in_other_split", decisions.shares_text),
-    ):
-        if is_flagged.any():
-            counts[name] = int(is_flagged.sum())
     return dict(sorted(counts.items()))
 
 

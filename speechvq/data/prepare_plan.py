@@ -6,7 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechvq.data.config import PrepareConfig
+from speechvq.data.archive_listing import ArchiveLimits
+from speechvq.data.config import ArchiveConfig, PrepareConfig
 from speechvq.data.decide import decide
 from speechvq.data.execution import count_cores
 from speechvq.data.manifest import ManifestRow, read_manifests
@@ -51,10 +52,24 @@ class Plan:
 
 def plan_preparation(config: PrepareConfig) -> Plan:
     """Reads the manifests and divides the work; reads no audio, writes nothing."""
-    rows, rejections = read_manifests(config.input, format=config.format, language=config.language)
+    rows, rejections = read_manifests(
+        config.input,
+        format=config.format,
+        language=config.language,
+        limits=_get_limits(config.archive),
+    )
     lengths = estimate_seconds(rows)
     parts = divide_rows(rows, lengths, config.part_minutes)
     return Plan(parts=parts, rows=rows, lengths=lengths, rejections=rejections)
+
+
+def _get_limits(config: ArchiveConfig) -> ArchiveLimits:
+    return ArchiveLimits(
+        max_members=config.max_members,
+        max_member_bytes=round(1e9 * config.max_member_gb),
+        max_total_bytes=round(1e9 * config.max_total_gb),
+        max_ratio=config.max_ratio,
+    )
 
 
 def describe_plan(plan: Plan, config: PrepareConfig) -> str:

@@ -110,6 +110,10 @@ class Flag(StrEnum):
     SYMBOLS = "symbols"
     """The transcript holds symbols that are read aloud (`%`, `₹`, `+`, …) and that normalisation
     removes."""
+    NUMBERS_EXPANDED = "numbers_expanded"
+    """Numbers in the transcript were spelled out: how they were read is a guess."""
+    FOREIGN_SCRIPT = "foreign_script"
+    """The transcript holds letters of a script that the language is not written in."""
     CLIPPED = "clipped"
     """More than 0.1 % of the samples stand at full scale."""
     NO_SPEECH = "no_speech_detected"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from speechvq.data.archive_listing import VETTED_LIMITS
 from speechvq.data.archives import read_source_bytes, split_member_path
 from speechvq.data.audio import DecodedAudio, load_audio
 from speechvq.data.audio_errors import AudioError, TruncatedAudioError
@@ -48,7 +49,7 @@ def find_row_source(row: ManifestRow) -> Path | bytes:
     if split_member_path(row.path) is None and not is_remote(row.root):
         return Path(row.root) / row.path
     try:
-        return read_source_bytes(row.root, row.path)
+        return read_source_bytes(row.root, row.path, VETTED_LIMITS)
     except (OSError, DataError) as error:
         raise AudioError(str(error)) from None
 

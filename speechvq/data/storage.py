@@ -8,7 +8,9 @@ what is found here.
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -59,8 +61,11 @@ def find_size(root: str, path: str) -> int | None:
         system, prefix = _open_system(root)
         name = f"{prefix}/{_check_relative(path)}"
         return int(system.size(name)) if system.isfile(name) else None
-    file = resolve_path(root, path)
-    return file.stat().st_size if file.is_file() else None
+    try:
+        status = resolve_path(root, path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def open_file(root: str, path: str) -> BinaryIO:
@@ -104,11 +109,17 @@ def resolve_path(root: str, path: str) -> Path:
     Raises:
         OutsideRootError: If it leads out of the root.
     """
-    real_root = os.path.realpath(root)
-    real = Path(os.path.realpath(Path(real_root) / path, strict=False))
-    if not real.is_relative_to(real_root):
+    real_root = _resolve_root(root)
+    # Strings, not paths: there may be a million files.
+    real = os.path.realpath(os.path.join(real_root, path), strict=False)  # noqa: PTH118
+    if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
         raise OutsideRootError("The path leads out of the input directory.")
-    return real
+    return Path(real)
+
+
+@functools.lru_cache(maxsize=64)
+def _resolve_root(root: str) -> str:
+    return os.path.realpath(root)
 
 
 def _check_relative(path: str) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import regex
 
+from speechvq.data.indic_text import normalize_indic
 from speechvq.data.records import Flag
 from speechvq.errors import DataError
 
@@ -126,7 +127,26 @@ class VerbatimTextNormalizer:
         return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-NORMALIZER_NAMES = ("basic", "verbatim")
+class IndicTextNormalizer:
+    """The spelling of Indic scripts by indic-nlp-library, joiners kept, then `basic`; other scripts
+    as `basic` alone.
+    """
+
+    name = "indic"
+    version = 1
+
+    @property
+    def identifier(self) -> str:
+        """`indic-1`."""
+        return f"{self.name}-{self.version}"
+
+    def __call__(self, text: str, language: str | None = None) -> str:
+        """Returns the normalised text; see `TextNormalizer`."""
+        return _BASIC(normalize_indic(unicodedata.normalize("NFC", text), language), language)
+
+
+_BASIC = BasicTextNormalizer()
+NORMALIZER_NAMES = ("basic", "verbatim", "indic")
 
 
 def get_normalizer(name: str) -> TextNormalizer:
@@ -142,6 +162,8 @@ def get_normalizer(name: str) -> TextNormalizer:
             normalizer = BasicTextNormalizer()
         case "verbatim":
             normalizer = VerbatimTextNormalizer()
+        case "indic":
+            normalizer = IndicTextNormalizer()
         case _:
             raise DataError(
                 f"The text normaliser must be one of {', '.join(NORMALIZER_NAMES)}, but is"

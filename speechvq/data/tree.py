@@ -121,7 +121,8 @@ class FileTree:
     def audio(self) -> Iterator[tuple[str, Entry]]:
         """Files with the suffix of audio."""
         for path, entry in self.entries.items():
-            if PurePosixPath(path).suffix.lower() in AUDIO_SUFFIXES:
+            name = path.rpartition("/")[2]
+            if name[max(name.rfind("."), 0) :].lower() in AUDIO_SUFFIXES:
                 yield path, entry
 
     @functools.cached_property
@@ -185,12 +186,9 @@ class FileTree:
         """Returns files of these names anywhere, sorted; a name that begins with `.` is a
         suffix.
         """
-        suffixes = tuple(name for name in names if name.startswith("."))
-        return [
-            path
-            for path in self.entries
-            if PurePosixPath(path).name in names or (suffixes and path.endswith(suffixes))
-        ]
+        # Compared as text, not as paths: there may be a million files.
+        ends = tuple(name if name.startswith(".") else f"/{name}" for name in names)
+        return [path for path in self.entries if f"/{path}".endswith(ends)]
 
     def open_text(self, path: str) -> TextIO:
         """Opens a table as text, ends of lines as they stand; the caller closes it.

@@ -23,6 +23,7 @@ from speechvq.data.records import SAMPLE_RATE, Flag
 from speechvq.data.segment_columns import SegmentColumns, create_id
 from speechvq.data.segment_table import audio_file, read_segments
 from speechvq.data.text import get_normalizer
+from speechvq.data.transcripts import spell_transcript
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,27 +136,31 @@ def _list_flags(decisions: Decisions, row: int) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def write_part_file(file: PartFile, output: Path, normalizer: str) -> WrittenPart:
+def write_part_file(file: PartFile, output: Path, normalizer: str, digits: str) -> WrittenPart:
     """Writes a part file.
 
     Args:
         file: What goes into it.
         output: The corpus, with its measurements.
         normalizer: Name of the text normaliser.
+        digits: What becomes of digits in transcripts: `flag`, `keep`, `expand`.
     """
-    tables = [_create_table(output, piece, normalizer) for piece in file.pieces]
+    tables = [_create_table(output, piece, normalizer, digits) for piece in file.pieces]
     path = file.get_path(output)
     write_part(path, pa.concat_tables(tables))
     return WrittenPart(index=file.index, num_bytes=path.stat().st_size)
 
 
-def _create_table(output: Path, piece: PieceRows, normalizer: str) -> pa.Table:
+def _create_table(output: Path, piece: PieceRows, normalizer: str, digits: str) -> pa.Table:
     """Returns rows of the corpus."""
     table = read_segments(output, piece.piece).take(pa.array(piece.rows, pa.int64()))
     rows = table.drop_columns(["digest", "fingerprint"]).to_pylist()
     normalize = get_normalizer(normalizer)
-    texts = [
-        None if row["text"] is None else normalize(row["text"], row["language"]) for row in rows
+    spelt = [
+        (None, row["flags"])
+        if row["text"] is None
+        else spell_transcript(row["text"], row["language"], row["flags"], normalize, digits=digits)
+        for row in rows
     ]
     seconds = pc.divide(pc.cast(table["num_samples"], pa.float64()), float(SAMPLE_RATE))
     begin = pc.divide(pc.cast(table["begin"], pa.float64()), float(SAMPLE_RATE))
@@ -175,13 +180,13 @@ def _create_table(output: Path, piece: PieceRows, normalizer: str) -> pa.Table:
             ]
         ),
         "audio": read_audio(output, piece.piece, table["audio_row"].to_pylist()),
-        "text": pa.array([text or None for text in texts], pa.string()),
+        "text": pa.array([text for text, _ in spelt], pa.string()),
         "raw_text": table["text"],
         "start_seconds": begin,
         "end_seconds": pc.add(begin, seconds),
         "letters_per_second": pc.divide(pc.cast(table["num_letters"], pa.float64()), seconds),
         "flags": pa.array(
-            [[*row["flags"], *more] for row, more in zip(rows, piece.flags, strict=True)],
+            [[*flags, *more] for (_, flags), more in zip(spelt, piece.flags, strict=True)],
             pa.list_(pa.string()),
         ),
     }

@@ -20,6 +20,7 @@ _BASE_PACKAGES = (
     ("jiwer", "word error rates"),
     ("hydra", "configuration"),
     ("pyarrow", "the corpus"),
+    ("fsspec", "reading from stores"),
     ("rich", "tables and progress"),
     ("jinja2", "reports"),
     ("matplotlib", "pictures in reports"),
@@ -28,7 +29,15 @@ _BASE_PACKAGES = (
 
 _EXTRA_PACKAGES = (
     ("silero_vad", "prep", "cutting long recordings at pauses"),
+    ("webrtcvad", "prep", "cutting recordings at pauses, the light way"),
+    ("pyloudnorm", "prep", "measuring loudness"),
     ("distributed", "prep", "preparing data on many machines"),
+    ("yt_dlp", "fetch", "fetching audio from lists of URLs"),
+    ("indicnlp", "indic", "one spelling of Indic scripts"),
+    ("indic_numtowords", "indic", "numbers as words in Indic languages"),
+    ("num2words", "indic", "numbers as words in other languages"),
+    ("s3fs", "cloud", "reading from s3://"),
+    ("gcsfs", "cloud", "reading from gs://"),
     ("av", "media", "reading M4A, WebM and video"),
     ("sentencepiece", "text", "sub-word vocabularies"),
     ("torchaudio", "train", "alignment of texts with speech"),
@@ -36,7 +45,11 @@ _EXTRA_PACKAGES = (
 )
 """(importable name, extra that brings it, what for)."""
 
-_DISTRIBUTIONS = {"hydra": "hydra-core", "silero_vad": "silero-vad"}
+_DISTRIBUTIONS = {
+    **{"hydra": "hydra-core", "silero_vad": "silero-vad", "webrtcvad": "webrtcvad-wheels"},
+    **{"yt_dlp": "yt-dlp", "indicnlp": "indic-nlp-library"},
+    "indic_numtowords": "indic-numtowords",
+}
 """The name on the package index where it differs from the importable one."""
 
 _OLDEST_PYTHON = (3, 11)

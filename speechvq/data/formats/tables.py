@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from speechvq.data.formats.rows import (
     BadRow,
@@ -10,6 +12,8 @@ from speechvq.data.formats.rows import (
     RawRow,
     Rows,
     get_float,
+    get_folder,
+    join_path,
     parse_object,
     read_lines,
     read_table,
@@ -36,39 +40,62 @@ COLUMN_NAMES = {
 
 
 def detect_manifest(tree: FileTree) -> bool:
-    """Returns whether a manifest stands in the top of the input."""
-    return _find_manifest(tree) is not None
+    """Returns whether a manifest stands in the top of the input, or tables of that name in folders
+    below it.
+    """
+    return bool(_find_manifests(tree))
 
 
 def read_manifest(tree: FileTree) -> Rows:
-    """Reads the manifest.
+    """Reads the manifest; without one in the top, those of the folders, each a source of its own.
 
     Raises:
         DataError: If it has no column with paths, or cannot be read at all.
     """
-    name = _find_manifest(tree)
-    if name is None:
+    names = _find_manifests(tree)
+    if not names:
         raise DataError(f"{tree.location} has no manifest.tsv, manifest.csv or manifest.jsonl.")
-    for number, cells in _read_cells(tree, name):
-        if cells is None:
-            yield BadRow(f"{name}:{number}", "The line is no row of the manifest's columns.")
-        else:
-            yield parse_cells(f"{name}:{number}", cells)
+    for name in names:
+        folder = get_folder(name)
+        for number, cells in _read_cells(tree, name):
+            where = f"{name}:{number}"
+            if cells is None:
+                yield BadRow(where, "The line is no row of the manifest's columns.")
+                continue
+            row = parse_cells(where, cells)
+            if folder:
+                source = row.source or folder.rpartition("/")[2]
+                row = replace(row, path=row.path and join_path(folder, row.path), source=source)
+            yield row
 
 
-def _find_manifest(tree: FileTree) -> str | None:
+def _find_manifests(tree: FileTree) -> list[str]:
     # Files first: looking into archives takes time.
     names = [name for name in MANIFEST_NAMES if tree.is_file(name)]
     names += [name for name in MANIFEST_NAMES if not names and tree.exists(name)]
-    return names[0] if names else None
+    if names:
+        return names[:1]
+    return [path for path in tree.find_files("manifest.tsv") if _has_our_columns(tree, path)]
+
+
+def _has_our_columns(tree: FileTree, path: str) -> bool:
+    try:
+        _, header = next(read_table(tree, path), (0, None))
+    except DataError:
+        return False
+    names = {cell.strip() for cell in header or []}
+    return {"path", "language"} <= names
 
 
 def parse_cells(where: str, cells: Mapping[str, str]) -> RawRow:
     """Makes a row of cells by any of the names of `COLUMN_NAMES`."""
-    values: dict[str, str] = {}
-    for name, aliases in COLUMN_NAMES.items():
-        texts = (cells[alias].strip() for alias in aliases if alias in cells)
-        values[name] = next((text for text in texts if text), "")
+    values = dict.fromkeys(COLUMN_NAMES, "")
+    for name, aliases in _find_columns(tuple(cells)):
+        for alias in aliases:
+            text = cells[alias].strip()
+            if text:
+                values[name] = text
+                break
     begin = get_float(values, "begin_seconds")
     end, seconds = get_float(values, "end_seconds"), get_float(values, "seconds")
     if begin is not None and end is None and seconds is not None:
@@ -88,6 +115,15 @@ def parse_cells(where: str, cells: Mapping[str, str]) -> RawRow:
         begin_seconds=begin,
         end_seconds=end,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _find_columns(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns our columns with those of a table's own that mean them, the preferred first."""
+    found = (
+        (ours, tuple(n for n in theirs if n in names)) for ours, theirs in COLUMN_NAMES.items()
+    )
+    return tuple((ours, theirs) for ours, theirs in found if theirs)
 
 
 def _read_cells(tree: FileTree, name: str) -> Iterator[tuple[int, Cells | None]]:

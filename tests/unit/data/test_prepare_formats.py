@@ -14,6 +14,8 @@ from speechvq.data.audio import decode_flac, encode_flac
 from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import read_utterances
 from speechvq.data.prepare import prepare_corpus
+from speechvq.data.prepare_plan import plan_preparation
+from speechvq.data.records import Reason
 from speechvq.errors import ConfigError
 from tests.unit.data.conftest import make_voice
 from tests.unit.data.formats.golden import write_tree
@@ -57,6 +59,8 @@ def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None
     assert [(u.start_seconds, u.end_seconds) for u in packed] == [(0.5, 2.5), (3.0, 5.5)]
     whole = decode_flac(flac)
     np.testing.assert_array_equal(decode_flac(packed[1].audio), whole[48_000:88_000])
+    vocabulary = (tmp_path / "b" / "vocabulary.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[1] for line in vocabulary[1:]] == ["ए", "क", "द", "ो"]
     rejected = (tmp_path / "b" / "rejected.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[3] for line in rejected] == ["truncated"]
 
@@ -71,3 +75,18 @@ def test_format_and_language_are_checked_first(tmp_path: Path) -> None:
     assert "`format` must be one of manifest" in str(caught.value)
     assert "`language`" in str(caught.value)
     assert "hin_Deva" in str(caught.value)
+
+
+def test_limits_of_archives_are_keys(tmp_path: Path) -> None:
+    members = {f"{i}.flac": encode_flac(make_voice(1, seed=i)) for i in range(3)}
+    archive = write_archive(tmp_path / "in.tar", members)
+    config = PrepareConfig(input=[str(archive)], output=str(tmp_path / "out"), language="hin_Deva")
+    assert [row.path for row in plan_preparation(config).rows] == [
+        f"in.tar!/{name}" for name in members
+    ]
+    config.archive.max_members = 2
+    plan = plan_preparation(config)
+    assert plan.rows == []
+    assert [(row.path, row.reason) for row in plan.rejections] == [("in.tar", Reason.OVER_LIMIT)]
+    config.archive.max_ratio = 0
+    assert any("`archive.max_ratio`" in problem for problem in config.validate())

@@ -234,6 +234,29 @@ def test_archives_beside_a_manifest(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", ["", ".tar", ".tar.gz", ".zip"])
+def test_manifests_in_folders_are_sources(tmp_path: Path, suffix: str) -> None:
+    table = "path\tlanguage\tsource\n"
+    files = {
+        "all/radio/manifest.tsv": f"{table}a.wav\thin_Deva\t\n\ttam_Taml\t\n",
+        "all/radio/a.wav": golden.WAV,
+        "all/books/manifest.tsv": f"{table}clips/a.wav\tmar_Deva\tlibrary\n",
+        "all/books/clips/a.wav": golden.WAV,
+        "all/foreign/manifest.tsv": "file\ttext\n",
+    }
+    root = write_tree(tmp_path / "in", files)
+    if suffix:
+        data = {key: v.encode() if isinstance(v, str) else v for key, v in files.items()}
+        root = write_archive(tmp_path / f"in{suffix}", data)
+    rows, rejections = read_manifests([str(root)])
+    prefix = f"in{suffix}!/" if suffix else ""
+    assert sorted((row.path, row.source, row.language) for row in rows) == [
+        (f"{prefix}all/books/clips/a.wav", "library", "mar_Deva"),
+        (f"{prefix}all/radio/a.wav", "radio", "hin_Deva"),
+    ]
+    assert [row.reason for row in rejections] == [Reason.BAD_ROW]
+
+
 def test_the_language_can_be_named(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "in", {"a.wav": golden.WAV, "b.wav": golden.WAV})
     with pytest.raises(DataError, match="`language=`"):
