@@ -1,4 +1,4 @@
-"""Measures deciding at scale, and writes `docs/results/11-prepare-scale.json`.
+"""Measures deciding at scale, and writes `docs/results/15-prepare-scale.json`.
 
     python docs/measure_prepare_scale.py --work DIRECTORY --machine 'what it ran on'
 
@@ -31,7 +31,7 @@ from speechvq.data.segment_table import SEGMENT_SCHEMA, segments_file, write_seg
 from speechvq.data.work import divide_rows
 from speechvq.data.writing import plan_part_files
 
-RESULT = Path(__file__).resolve().parent / "results" / "11-prepare-scale.json"
+RESULT = Path(__file__).resolve().parent / "results" / "15-prepare-scale.json"
 COMMAND = "python docs/measure_prepare_scale.py --work work --machine '…'"
 NUM_PIECES = 500
 LANGUAGES = [f"{code}_Deva" for code in ("hin", "mar", "nep", "san", "bho", "mai", "kok", "doi")]
