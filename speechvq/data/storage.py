@@ -46,7 +46,13 @@ def is_directory(root: str) -> bool:
     if not is_remote(root):
         return Path(root).is_dir()
     system, prefix = _open_system(root)
-    return bool(system.isdir(prefix))
+    try:
+        return bool(system.isdir(prefix))
+    except Exception as error:  # each store has errors of its own: no credentials, no network
+        raise DataError(
+            f"{root} cannot be reached: {error}. Check the address, and the credentials with the "
+            "store's own tools."
+        ) from error
 
 
 def find_size(root: str, path: str) -> int | None:

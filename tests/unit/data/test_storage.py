@@ -8,6 +8,7 @@ from unittest import mock
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from speechvq.data.archives import read_source_bytes
 from speechvq.data.storage import (
@@ -60,11 +61,21 @@ def test_paths_stay_below_the_root(bucket: str, path: str) -> None:
 def test_a_store_without_its_plugin() -> None:
     with (
         mock.patch.dict("sys.modules", {"s3fs": None}),
+        mock.patch.dict(fsspec.registry._registry),
         pytest.raises(MissingDependencyError, match=r"speechvq\[cloud\]"),
     ):
+        fsspec.registry._registry.pop("s3", None)  # if another test has used it
         is_directory("s3://bucket/corpus")
     with pytest.raises(DataError, match="nosuch"):
         is_directory("nosuch://bucket")
+
+
+def test_a_store_that_does_not_answer() -> None:
+    with (
+        mock.patch.object(MemoryFileSystem, "isdir", side_effect=RuntimeError("no credentials")),
+        pytest.raises(DataError, match="memory://bucket cannot be reached: no credentials"),
+    ):
+        is_directory("memory://bucket")
 
 
 def test_links_are_resolved_before_anything_is_opened(tmp_path: Path) -> None:
