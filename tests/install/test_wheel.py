@@ -108,4 +108,4 @@ def test_every_hydra_verb_prints_its_config_from_the_wheel(
     for verb in verbs:
         process = _run([python.parent / "speechvq", verb, "--cfg", "job"], tmp_path)
         assert process.returncode == 0, f"{verb}: {process.stderr[-2000:]}"
-        assert ": ???" in process.stdout, verb  # what must be set
+        assert any(key in process.stdout for key in ("output: ", "corpus: ")), verb

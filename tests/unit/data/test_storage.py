@@ -9,6 +9,7 @@ from unittest import mock
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from speechvq.data.archives import read_source_bytes
 from speechvq.data.storage import (
@@ -61,10 +62,9 @@ def test_paths_stay_below_the_root(bucket: str, path: str) -> None:
 def test_a_store_without_its_plugin() -> None:
     with (
         mock.patch.dict("sys.modules", {"s3fs": None}),
-        mock.patch.dict(fsspec.registry._registry),
+        mock.patch.dict(_registry, {}, clear=True),  # another test may have used it
         pytest.raises(MissingDependencyError, match=r"speechvq\[cloud\]"),
     ):
-        fsspec.registry._registry.pop("s3", None)  # if another test has used it
         is_directory("s3://bucket/corpus")
     with pytest.raises(DataError, match="nosuch"):
         is_directory("nosuch://bucket")
