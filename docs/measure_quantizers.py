@@ -194,7 +194,8 @@ def write_codebooks(options: argparse.Namespace, directories: dict[str, Path], p
 
 
 def write_scores(options: argparse.Namespace, scores: dict[tuple[str, str, int], float]) -> None:
-    """Write the table of error rates."""
+    """Write the table of error rates; what is not measured yet stays a dash."""
+    texts = {key: f"{100 * score:.1f}" for key, score in scores.items()}
     write_json(
         "11-quantizers-finetuned.json",
         options.machine,
@@ -204,8 +205,7 @@ def write_scores(options: argparse.Namespace, scores: dict[tuple[str, str, int],
                                        for seed in SEEDS)],
             "rows": [
                 [QUANTIZERS[name][0],
-                 *(f"{100 * scores[name, code, seed]:.1f}" for code in LANGUAGES
-                   for seed in SEEDS)]
+                 *(texts.get((name, code, seed), "–") for code in LANGUAGES for seed in SEEDS)]
                 for name in FINETUNED
             ],
             "notes": ["500 updates of 32 s on one hour of transcripts; the best validation of two. "
@@ -234,8 +234,12 @@ def main() -> None:
         }
         write_codebooks(options, {name: job.result() for name, job in jobs.items()}, phones)
         tasks = [(name, code, seed) for seed in SEEDS for name in FINETUNED for code in LANGUAGES]
-        scores = pool.map(lambda task: finetune(options, *task), tasks)
-        write_scores(options, dict(zip(tasks, scores, strict=True)))
+        scores = {}
+        for task, score in zip(
+            tasks, pool.map(lambda task: finetune(options, *task), tasks), strict=True
+        ):
+            scores[task] = score
+            write_scores(options, scores)
 
 
 if __name__ == "__main__":
