@@ -12,7 +12,8 @@ recording. Nothing depends on what other recordings are looked at: the same soun
 bits.
 
 The weights are those of the TorchScript file inside the wheel, which is what `load_silero_vad`
-loads. The wheel's `silero_vad_16k.safetensors` is another training's: its probabilities differ.
+loads (the same in 6.2.0 to 6.2.3). `silero_vad_16k.safetensors` beside it holds other weights, with
+which probabilities of speech differ by up to 0.3.
 """
 
 from __future__ import annotations

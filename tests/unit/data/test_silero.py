@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,14 @@ def test_the_package_is_not_imported(monkeypatch: pytest.MonkeyPatch, fresh_dete
     monkeypatch.delitem(sys.modules, "silero_vad", raising=False)
     assert len(compute_silero_probabilities(_noise(600))) == 2
     assert "silero_vad" not in sys.modules
+
+
+def test_threads_of_one_process_share_it(fresh_detector: None) -> None:
+    clips = [_babble(seconds) for seconds in (1.0, 2.0, 1.5, 0.5)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(compute_silero_probabilities, clips))
+    for clip, row in zip(clips, found, strict=True):
+        np.testing.assert_array_equal(compute_silero_probabilities(clip), row)
 
 
 def test_works_in_a_fork_of_a_process_with_threads() -> None:
