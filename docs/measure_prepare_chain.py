@@ -45,7 +45,7 @@ from speechvq.data.claims import claim_output
 from speechvq.data.clips import measure_part
 from speechvq.data.config import PrepareConfig, SegmentConfig
 from speechvq.data.corpus import read_utterances
-from speechvq.data.decoder import Decoder
+from speechvq.data.decoder import Decoder, end_idle_processes
 from speechvq.data.prepare import prepare_corpus
 from speechvq.data.prepare_plan import plan_preparation
 from speechvq.data.records import SAMPLE_RATE
@@ -216,6 +216,7 @@ def prepare_ours(chain: str, source: Path, output: Path, stages: Stages) -> Call
         claim_output(output, config, plan.rows, plan.rejections)
         for part in plan.parts:
             measure_part(part, config)
+        end_idle_processes()  # which counts what they took
         prepare_corpus(config)  # finds everything measured
 
     return run
@@ -232,6 +233,7 @@ def measure_start(directory: Path) -> float:
             decoder.decode(
                 str(directory), "short.flac", num_bytes=99, max_seconds=9
             ).samples.close()
+        end_idle_processes()
         found.append(count_others() - begin)
     return statistics.median(found)
 
@@ -279,7 +281,7 @@ def measure_chains(options: argparse.Namespace) -> None:
                 f"{60 * hours:.0f} min of {options.audio.name}, joined to recordings of 5 min "
                 f"without transcripts; medians of {options.repeats} runs that take turns, one "
                 "thread. Start-up of Python and of the models is not counted, that of our decoder "
-                "is, once for each piece of work.",
+                "is, once.",
                 "The reference is rebuilt from its description (docs/reference_chain.py): FFmpeg "
                 "through PyAV, webrtcvad, WADA with Python's sum over the samples as published, "
                 "chunks of 20 s, WAV files between steps. It measures one number where ours "
