@@ -28,7 +28,9 @@ _MIN_SNR_WINDOWS = 4
 _LOUD_SHARE = 0.03
 """A frame within 15 dB of the loud ones."""
 _TORN_SHARE = 0.25
-_LOUDNESS_BLOCK_SECONDS = 0.4
+_GATE_HOPS, _GATE_HOP_SECONDS = 4, 0.1
+_GATE_LUFS, _GATE_BELOW_MEAN_DB = -70.0, 10.0
+_LUFS_OFFSET = -0.691
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,25 @@ def measure_loudness(
 
 
 def measure_integrated_loudness(waveform: npt.NDArray[np.float32]) -> float | None:
-    """Returns the loudness by ITU-R BS.1770-4 (pyloudnorm) in LUFS; None under one gating block of
-    0.4 s, and where every block is below the gate of -70 LUFS.
+    """Returns the loudness by ITU-R BS.1770-4 in LUFS; None under one gating block of 0.4 s, and
+    where every block is below the gate of -70 LUFS.
+
+    The weighting is that of pyloudnorm, whose meter adds up each sample four times.
     """
-    if len(waveform) < _LOUDNESS_BLOCK_SECONDS * SAMPLE_RATE:
+    if len(waveform) < _GATE_HOPS * _GATE_HOP_SECONDS * SAMPLE_RATE:
         return None
-    loudness = float(_create_meter().integrated_loudness(waveform.astype(np.float64)))
-    return loudness if math.isfinite(loudness) else None
+    weigh, sections = _load_weighting()
+    hop = int(_GATE_HOP_SECONDS * SAMPLE_RATE)
+    padded = np.zeros((-(-len(waveform) // hop), hop))
+    padded.ravel()[: len(waveform)] = weigh(sections, waveform.astype(np.float64))
+    energy = np.einsum("ij,ij->i", padded, padded)
+    num_blocks = round((len(waveform) - _GATE_HOPS * hop) / hop) + 1
+    power = sum(energy[i : i + num_blocks] for i in range(_GATE_HOPS)) / (_GATE_HOPS * hop)
+    power = power[power >= 10 ** ((_GATE_LUFS - _LUFS_OFFSET) / 10)]
+    if len(power) == 0:
+        return None
+    loud = power[power > power.mean() / 10 ** (_GATE_BELOW_MEAN_DB / 10)]
+    return _LUFS_OFFSET + 10 * math.log10(float(loud.mean()))
 
 
 def estimate_vad_snr(
@@ -217,12 +231,16 @@ def measure_dropouts(waveform: npt.NDArray[np.float32]) -> float:
 
 
 @cache
-def _create_meter() -> Any:
+def _load_weighting() -> tuple[Any, npt.NDArray[np.float64]]:
+    """Returns scipy's cascade of second-order sections, and the two of K-weighting."""
     try:
-        import pyloudnorm
+        from pyloudnorm import IIRfilter
+        from scipy.signal import sosfilt
     except ImportError:
         raise MissingDependencyError("pyloudnorm", "prep", "measure loudness") from None
-    return pyloudnorm.Meter(SAMPLE_RATE)
+    shelf = IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, SAMPLE_RATE, "high_shelf")
+    high_pass = IIRfilter(0.0, 0.5, 38.0, SAMPLE_RATE, "high_pass")
+    return sosfilt, np.array([[*section.b, *section.a] for section in (shelf, high_pass)])
 
 
 def _decibels(power: float) -> float | None:

@@ -18,7 +18,7 @@ FRAME_SAMPLES = 512
 HOP_SAMPLES = 256
 FINGERPRINT_BYTES = 16
 _HERTZ_A_BIN = SAMPLE_RATE / FRAME_SAMPLES
-_BLOCK_FRAMES = 2048
+_BLOCK_FRAMES = 64  # a quarter of a megabyte: stays in the cache
 
 _CLIFF_DB = 22.0
 """No voice falls off as steeply within 250 Hz: 600 clips of five sources stay below it at 4 kHz,
@@ -89,10 +89,10 @@ def find_bandwidth(power: Power) -> float:
     smooth = np.convolve(np.pad(level, 4, mode="edge"), np.ones(9) / 9, "valid")
     highest_above = np.maximum.accumulate(smooth[::-1])[::-1]
     first = int(_LOWEST_CLIFF_HERTZ / _HERTZ_A_BIN)
-    for edge in range(first, len(smooth) - 16):
-        if smooth[edge - 20 : edge - 4].mean() - highest_above[edge + 8] >= _CLIFF_DB:
-            return edge * _HERTZ_A_BIN
-    return SAMPLE_RATE / 2
+    edges = np.arange(first, len(smooth) - 16)
+    below = np.lib.stride_tricks.sliding_window_view(smooth, 16).mean(axis=1)[edges - 20]
+    cliffs = edges[below - highest_above[edges + 8] >= _CLIFF_DB]
+    return float(cliffs[0]) * _HERTZ_A_BIN if len(cliffs) else SAMPLE_RATE / 2
 
 
 def measure_variation(power: Power) -> float:

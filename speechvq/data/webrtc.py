@@ -64,15 +64,16 @@ def collect_speech(voiced: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     Args:
         voiced: Decision for each frame, bool (F,).
     """
-    begin, ring_begin = -1, 0
-    for frame in range(len(voiced)):
-        ring = voiced[max(ring_begin, frame + 1 - _RING_FRAMES) : frame + 1]
-        num_voiced = int(ring.sum())
-        if begin < 0 and num_voiced > _SHARE * _RING_FRAMES:
-            begin, ring_begin = max(ring_begin, frame + 1 - _RING_FRAMES), frame + 1
-        elif begin >= 0 and len(ring) - num_voiced > _SHARE * _RING_FRAMES:
-            yield begin, frame + 1
-            begin, ring_begin = -1, frame + 1
+    totals = [0, *np.cumsum(voiced).tolist()]
+    begin, ring_begin, limit = -1, 0, _SHARE * _RING_FRAMES
+    for end in range(1, len(totals)):
+        first = max(ring_begin, end - _RING_FRAMES)
+        num_voiced = totals[end] - totals[first]
+        if begin < 0 and num_voiced > limit:
+            begin, ring_begin = first, end
+        elif begin >= 0 and end - first - num_voiced > limit:
+            yield begin, end
+            begin, ring_begin = -1, end
     if begin >= 0:
         yield begin, len(voiced)
 

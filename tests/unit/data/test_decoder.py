@@ -21,7 +21,7 @@ from speechvq.data.audio_errors import (
     NonFiniteAudioError,
     TooLongAudioError,
 )
-from speechvq.data.decoder import Decoder
+from speechvq.data.decoder import Decoder, end_idle_processes
 from speechvq.data.recording import Recording, RecordingPart
 from tests.unit.data.conftest import make_voice
 
@@ -67,6 +67,30 @@ def test_a_decoder_that_dies_is_replaced(clip: Path) -> None:
         process.wait()
         with pytest.raises(DecoderCrashedError, match="SIGSEGV"):
             decoder.decode(str(clip.parent), clip.name, **where)
+        assert len(decoder.decode(str(clip.parent), clip.name, **where).samples) == 2 * RATE
+
+
+def test_the_next_decoder_takes_the_process_over(clip: Path) -> None:
+    where = {"num_bytes": 9, "max_seconds": 60}
+    end_idle_processes()
+    with Decoder(clip.parent) as decoder, Decoder(clip.parent) as other:
+        decoder.decode(str(clip.parent), clip.name, **where)
+        other.decode(str(clip.parent), clip.name, **where)
+        first, second = decoder._process, other._process
+        assert first is not second
+    with Decoder(clip.parent) as decoder:
+        assert len(decoder.decode(str(clip.parent), clip.name, **where).samples) == 2 * RATE
+        assert decoder._process is first
+        answers = decoder._ask(
+            {"root": str(clip.parent), "path": clip.name, "limit_seconds": 9} | where
+        )
+        next(answers)
+    assert first is not None
+    assert first.returncode is not None
+    assert second is not None
+    second.kill()
+    second.wait()
+    with Decoder(clip.parent) as decoder:
         assert len(decoder.decode(str(clip.parent), clip.name, **where).samples) == 2 * RATE
 
 

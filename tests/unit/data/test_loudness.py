@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from speechvq.data.loudness import measure_dropouts, measure_loudness, measure_sound_seconds
+from speechvq.data.loudness import (
+    measure_dropouts,
+    measure_integrated_loudness,
+    measure_loudness,
+    measure_sound_seconds,
+)
 from speechvq.data.records import SAMPLE_RATE
 from tests.unit.data.conftest import make_voice
 
@@ -104,3 +109,19 @@ def test_what_is_torn_out_is_told_from_a_noise_gate() -> None:
     assert measure_dropouts(torn) > 0.3
     assert measure_dropouts(np.zeros(16_000, np.float32)) == 1
     assert measure_dropouts(np.zeros(100, np.float32)) == 0
+
+
+@pytest.mark.parametrize("num_samples", [6400, 6401, 9000, 16_000, 100_123])
+def test_integrated_loudness_is_that_of_pyloudnorm(num_samples: int) -> None:
+    pyloudnorm = pytest.importorskip("pyloudnorm")
+    waveform = make_voice(7)[:num_samples]
+    waveform[num_samples // 2 : num_samples // 2 + 8000] *= 0.01  # the relative gate leaves it out
+    expected = pyloudnorm.Meter(SAMPLE_RATE).integrated_loudness(waveform.astype(np.float64))
+    assert measure_integrated_loudness(waveform) == pytest.approx(expected, abs=0.001)
+
+
+def test_integrated_loudness_is_undefined_below_its_gate() -> None:
+    pytest.importorskip("pyloudnorm")
+    assert measure_integrated_loudness(make_voice(1)[:6399]) is None
+    assert measure_integrated_loudness(np.zeros(SAMPLE_RATE, np.float32)) is None
+    assert measure_integrated_loudness(1e-5 * make_voice(2)) is None
