@@ -66,9 +66,10 @@ def _noise(num_samples: int, scale: float = 0.1) -> Waveform:
     return (scale * noise).astype(np.float32)
 
 
+@cache
 def _sounds() -> dict[str, Waveform]:
     return {
-        "babble": _babble(20.3),
+        "babble": _babble(17.3),
         "silence": np.zeros(20_000, np.float32),
         "noise": _noise(30_001),
         "beyond full scale": _noise(5000, 3.0),
