@@ -14,6 +14,8 @@ PREPARE_FILE = "prepare.json"
 """In the output: with which configuration and input it was begun."""
 FORGET_FILE = "forget.json"
 """In a corpus from which something is being deleted: what, and how far it is."""
+MAX_TRANSCRIBED_SECONDS = 600.0
+"""Transcribed clips stay whole, and longer ones are not even candidates."""
 MISSING_VALUE = "???"
 """Value of a field that the user must set."""
 
@@ -233,7 +235,12 @@ def _check_numbers(config: PrepareConfig) -> list[str]:
         ("segment.max_pause_seconds", segment.max_pause_seconds, 0.05, 60),
         ("segment.padding_seconds", segment.padding_seconds, 0, 5),
         ("segment.threshold", segment.threshold, 0.15, 0.99),
-        ("max_transcribed_seconds", config.max_transcribed_seconds, segment.min_seconds, 600),
+        (
+            "max_transcribed_seconds",
+            config.max_transcribed_seconds,
+            segment.min_seconds,
+            MAX_TRANSCRIBED_SECONDS,
+        ),
         ("max_recording_seconds", config.max_recording_seconds, 1, 86_400),
         ("silence_dbfs", config.silence_dbfs, -120, 0),
         ("min_sound_seconds", config.min_sound_seconds, 0, 60),

@@ -28,6 +28,22 @@ from speechvq.data.writers import (
 )
 from speechvq.errors import ConfigError
 
+_WRITERS: dict[str, type[FormatWriter]] = {
+    "manifest": ManifestWriter,
+    "fairseq": FairseqWriter,
+    "common_voice": CommonVoiceWriter,
+    "fleurs": FleursWriter,
+    "librispeech": LibriSpeechWriter,
+    "mls": MlsWriter,
+    "transcripts": TranscriptsWriter,
+    "openslr": OpenSlrWriter,
+    "nemo": NemoWriter,
+    "lhotse": LhotseWriter,
+    "huggingface": HuggingFaceWriter,
+    "omnilingual": OmnilingualWriter,
+}
+"""By the names of `speechvq.data.format_names.WRITTEN_FORMAT_NAMES`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
@@ -81,30 +97,4 @@ def _create_writer(config: ConvertConfig, root: Path, final: Path) -> FormatWrit
         text = utterance.raw_text if config.transcript == "raw_text" else utterance.text
         return " ".join(text.split()) or None if text else None
 
-    match config.format:
-        case "manifest":
-            return ManifestWriter(root, final, get_text)
-        case "fairseq":
-            return FairseqWriter(root, final, get_text)
-        case "common_voice":
-            return CommonVoiceWriter(root, final, get_text)
-        case "fleurs":
-            return FleursWriter(root, final, get_text)
-        case "librispeech":
-            return LibriSpeechWriter(root, final, get_text)
-        case "mls":
-            return MlsWriter(root, final, get_text)
-        case "transcripts":
-            return TranscriptsWriter(root, final, get_text)
-        case "openslr":
-            return OpenSlrWriter(root, final, get_text)
-        case "nemo":
-            return NemoWriter(root, final, get_text)
-        case "lhotse":
-            return LhotseWriter(root, final, get_text)
-        case "huggingface":
-            return HuggingFaceWriter(root, final, get_text)
-        case "omnilingual":
-            return OmnilingualWriter(root, final, get_text)
-        case _:
-            raise AssertionError(config.format)
+    return _WRITERS[config.format](root, final, get_text)

@@ -82,9 +82,10 @@ def _find_source(root: str, path: str) -> Path | bytes:
     if "!/" not in path and "://" not in root:
         return Path(root) / path
     # Imported where it is needed: most input lies in directories, and this process starts often.
+    from speechvq.data.archive_listing import VETTED_LIMITS
     from speechvq.data.archives import read_source_bytes
 
-    return read_source_bytes(root, path)
+    return read_source_bytes(root, path, VETTED_LIMITS)
 
 
 def _send(answers: BinaryIO, kind: bytes, data: bytes) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from speechvq.data.corpus import write_text_atomically
 from speechvq.data.fetch_config import FetchConfig
+from speechvq.data.writers import join_cells
 from speechvq.errors import ConfigError, DataError, InterruptedRunError, MissingDependencyError
 from speechvq.languages import find_language
 
@@ -31,7 +33,6 @@ FAILED_FILE = "failed.tsv"
 _MANIFEST_COLUMNS = ("path", "language", "source", "recording", "licence", "url", "uploader",
                      "title", "seconds")  # fmt: skip
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_SIGINT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ def fetch_audio(config: FetchConfig) -> FetchResult:
                 _append_to_archive(output, outcome)
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            _SIGINT, f"Interrupted. What is complete is in {output}: the same command goes on."
+            signal.SIGINT,
+            f"Interrupted. What is complete is in {output}: the same command goes on.",
         ) from None
     finally:
         _write_manifest(output, [done[t.url] for t in targets if t.url in done], failures)
@@ -283,15 +285,11 @@ def _write_manifest(
     output: Path, entries: list[FetchedFile], failures: list[tuple[Target, str]]
 ) -> None:
     lines = ["\t".join(_MANIFEST_COLUMNS)]
-    lines += [_join(getattr(entry, name) for name in _MANIFEST_COLUMNS) for entry in entries]
+    lines += [join_cells(getattr(entry, name) for name in _MANIFEST_COLUMNS) for entry in entries]
     write_text_atomically(output / "manifest.tsv", "\n".join(lines) + "\n")
     rows = ["url\tlanguage\treason"]
-    rows += [_join((target.url, target.language, reason)) for target, reason in failures]
+    rows += [join_cells((target.url, target.language, reason)) for target, reason in failures]
     write_text_atomically(output / FAILED_FILE, "\n".join(rows) + "\n")
-
-
-def _join(cells: Any) -> str:
-    return "\t".join("" if cell is None else " ".join(str(cell).split()) for cell in cells)
 
 
 def _import_yt_dlp() -> Any:

@@ -16,7 +16,7 @@ from speechvq.data.audio_errors import (
     TooLongAudioError,
     TruncatedAudioError,
 )
-from speechvq.data.config import PrepareConfig
+from speechvq.data.config import MAX_TRANSCRIBED_SECONDS, PrepareConfig
 from speechvq.data.decoder import DecodedRecording, Decoder
 from speechvq.data.loudness import measure_sound_seconds
 from speechvq.data.manifest import ManifestRow
@@ -28,8 +28,6 @@ from speechvq.data.work import Part
 
 STATE_DIRECTORY = ".prepare"
 """Inside the output while work is under way."""
-MAX_TRANSCRIBED_SECONDS = 600.0
-"""Transcribed clips stay whole, and longer ones are not even candidates."""
 _BATCH_SECONDS = 600
 """So much audio is decoded before the speech detector runs over it; bounds memory."""
 _TOLERANCE_SECONDS = 0.05
@@ -153,11 +151,11 @@ def _load_clip(
     """Decodes a file and checks what concerns the row as a whole."""
     try:
         audio = loader.load(row)
-        samples = _cut_part(row, audio)
+        samples = cut_part(row, audio)
     except AudioError as error:
         _set_aside_unread(row, error, config, writer)
         return None
-    if _is_set_aside(row, samples, audio, config, writer):
+    if _is_set_aside(row, samples, config, writer):
         return None
     tolerance = config.max_length_difference_seconds
     seconds = len(samples) / SAMPLE_RATE
@@ -165,8 +163,12 @@ def _load_clip(
     return Clip(row, audio, samples, is_longer)
 
 
-def _cut_part(row: ManifestRow, audio: DecodedRecording) -> RecordingPart:
-    """Returns the part of a file that a row names; all of it where it names none."""
+def cut_part(row: ManifestRow, audio: DecodedRecording) -> RecordingPart:
+    """Returns the part of a file that a row names; all of it where it names none.
+
+    Raises:
+        TruncatedAudioError: If the file ends before the part does.
+    """
     num_samples = len(audio.samples)
     begin = round((row.begin_seconds or 0.0) * SAMPLE_RATE)
     end = num_samples if row.end_seconds is None else round(row.end_seconds * SAMPLE_RATE)
@@ -207,7 +209,6 @@ def _set_aside_unread(
 def _is_set_aside(
     row: ManifestRow,
     samples: RecordingPart,
-    audio: DecodedRecording,
     config: PrepareConfig,
     writer: PieceWriter,
 ) -> bool:

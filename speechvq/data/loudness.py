@@ -53,11 +53,6 @@ class Loudness:
     dc_offset: float
     snr_db: float | None
 
-    @property
-    def is_clipped(self) -> bool:
-        """Whether more than 0.1 % of the samples stand at full scale."""
-        return self.clipped_share > CLIPPED_SHARE
-
 
 def measure_loudness(
     waveform: npt.NDArray[np.float32],

@@ -118,7 +118,7 @@ def read_manifests(
                 f"{location} does not say which language is spoken. Name it with `language=`, such"
                 " as `language=hin_Deva`, or give the manifest a column `language`."
             )
-        rows += _follow_archives(found)
+        rows += _follow_archives(found, limits)
     return rows, rejections
 
 
@@ -134,7 +134,7 @@ def _check_source(roots: Mapping[str, str], row: ManifestRow) -> None:
         )
 
 
-def _follow_archives(rows: list[ManifestRow]) -> list[ManifestRow]:
+def _follow_archives(rows: list[ManifestRow], limits: ArchiveLimits) -> list[ManifestRow]:
     """Puts the rows of each compressed archive into its order, as it can only be read forward."""
     places: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
@@ -143,15 +143,15 @@ def _follow_archives(rows: list[ManifestRow]) -> list[ManifestRow]:
             places[parts[0]].append(index)
     result = list(rows)
     for archive, indices in places.items():
-        order = _list_order(rows[indices[0]].root, archive)
+        order = _list_order(rows[indices[0]].root, archive, limits)
         ordered = sorted(indices, key=lambda index: order[rows[index].path])
         for place, index in zip(indices, ordered, strict=True):
             result[place] = rows[index]
     return result
 
 
-def _list_order(root: str, archive: str) -> dict[str, int]:
-    members = list_members(root, archive).members
+def _list_order(root: str, archive: str, limits: ArchiveLimits) -> dict[str, int]:
+    members = list_members(root, archive, limits).members
     return {f"{archive}{SEPARATOR}{name}": member.offset for name, member in members.items()}
 
 

@@ -25,6 +25,7 @@ from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import write_corpus_info, write_text_atomically
 from speechvq.data.decide import REASONS, Decisions
 from speechvq.data.loading import STATE_DIRECTORY
+from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.segment_columns import SegmentColumns
 from speechvq.data.segment_table import read_segments
 from speechvq.data.splits import find_speaker_overlaps
@@ -202,7 +203,7 @@ def _create_rejections(
     columns["reason"] = pa.array([str(REASONS[code]) for code in decisions.reason[rows].tolist()])
     columns["value"] = pa.array(decisions.value[rows], from_pandas=True)
     columns["threshold"] = pa.array(decisions.threshold[rows], from_pandas=True)
-    columns["start_seconds"] = pa.array(np.round(segments.begin[rows] / 16_000, 4))
+    columns["start_seconds"] = pa.array(np.round(segments.begin[rows] / SAMPLE_RATE, 4))
     columns["seconds"] = pa.array(np.round(segments.seconds[rows], 4))
     columns["detail"] = pa.array(details, pa.string())
     return pa.table([columns[name] for name in REJECTED_SCHEMA.names], schema=REJECTED_SCHEMA)
@@ -212,7 +213,8 @@ def _describe(row: int, segments: SegmentColumns, decisions: Decisions) -> str:
     """Says about a rejected candidate what neither reason, value nor limit say."""
     if decisions.other[row] >= 0:
         return f"The same sound as {segments.describe(int(decisions.other[row]))}."
-    place = "" if segments.is_whole[row] else f"Segment at {segments.begin[row] / 16_000:.3f} s."
+    begin = segments.begin[row] / SAMPLE_RATE
+    place = "" if segments.is_whole[row] else f"Segment at {begin:.3f} s."
     if np.isnan(decisions.value[row]) and not np.isnan(decisions.threshold[row]):
         return f"{place} The measure is undefined here.".strip()
     return place

@@ -22,7 +22,7 @@ from speechvq.errors import NoSpaceError
 
 FLAC_BYTES_A_SECOND = 17_000
 """16 kHz mono speech as FLAC takes 45 to 71 MB an hour; this is 61."""
-_SPEED_A_CORE = 100.0
+_SPEED_A_CORE = 200.0
 """Times real time, one core, measured on five sources; for plans only."""
 _ASSUMED_SHARE = {True: 0.99, False: 0.85}
 """Share of the hours that is accepted: of transcribed clips, and of recordings, whose pauses go."""

@@ -1,7 +1,7 @@
 """All tables of segments of a corpus as columns in memory: what deciding works on.
 
-Texts that repeat are codes; a number that is undefined is NaN here, and nowhere else: whoever
-compares asks `is_defined` first. About 300 bytes a segment.
+Texts that repeat are codes; a number that is undefined is NaN here, and nowhere else. About 300
+bytes a segment.
 """
 
 from __future__ import annotations

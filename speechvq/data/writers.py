@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ _MAX_FOLDER = 10_000
 """Files in one folder."""
 
 
-class FormatWriter:
+class FormatWriter(ABC):
     """Base of all writers: audio files with running numbers, tables opened once.
 
     Args:
@@ -52,9 +53,9 @@ class FormatWriter:
         for table in self._tables.values():
             table.close()
 
+    @abstractmethod
     def _write(self, utterance: Utterance) -> bool:
         """Writes one utterance; returns whether the format can express it."""
-        raise NotImplementedError
 
     def _write_audio(self, folder: str, utterance: Utterance, name: str = "") -> str:
         """Writes the audio file; returns its path relative to the folder."""

@@ -32,7 +32,8 @@ class Kept:
     Attributes:
         quantizer: Whether the codebooks are kept.
         task: Whether the projections of the task are kept.
-        are_there: Whether the model had both; an imported one may have got random weights instead.
+        are_there: Whether the model had codebooks of its own; an imported one may have got random
+            ones instead.
     """
 
     quantizer: bool

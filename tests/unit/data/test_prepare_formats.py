@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechvq.data import prepare
 from speechvq.data.audio import decode_flac, encode_flac
@@ -63,6 +65,21 @@ def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None
     assert [line.split("\t")[1] for line in vocabulary[1:]] == ["ए", "क", "द", "ो"]
     rejected = (tmp_path / "b" / "rejected.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[3] for line in rejected] == ["truncated"]
+
+
+@pytest.mark.parametrize(("max_ratio", "reason"), [(200.0, "over_archive_limit"), (1e6, "silent")])
+def test_limits_of_archives_reach_the_decoder(
+    in_process: None, tmp_path: Path, max_ratio: float, reason: str
+) -> None:
+    """Ten minutes of digital silence unfold to a thousand times their size."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(600 * 16_000, np.int16), 16_000, format="WAV")
+    archive = write_archive(tmp_path / "in.tar.gz", {"hin_Deva/a.wav": buffer.getvalue()})
+    config = PrepareConfig(input=[str(archive)], output=str(tmp_path / "out"))
+    config.archive.max_ratio = max_ratio
+    prepare_corpus(config)
+    rejected = (tmp_path / "out" / "rejected.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[3] for line in rejected] == [reason]
 
 
 def test_format_and_language_are_checked_first(tmp_path: Path) -> None:
