@@ -3,10 +3,10 @@
     python docs/measure_prepare_scale.py --work DIRECTORY --machine 'what it ran on'
 
 A million segments are made up, as tables on the disk like those that measuring leaves (transcribed
-clips of 200,000 speakers in 20 languages, a tenth of them without a split). Then, in one process:
-the tables are read, splits assigned, duplicates found and limits applied; the part files are
-planned; and a plan is made for the same million rows as a manifest would give them. The memory is
-the process's highest.
+clips of 200,000 speakers in eight languages, a tenth of them with a split). Then, each in a process
+of its own, as `decide_only=true` and `plan=true` are: the tables are read, splits assigned,
+duplicates found, limits applied and the part files planned; and a plan is made for the same million
+rows as a manifest would give them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import resource
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,12 @@ from speechvq.data.decide import decide
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.prepare_plan import Plan, describe_plan
 from speechvq.data.segment_columns import load_segments
-from speechvq.data.segment_table import SEGMENT_SCHEMA, segments_file, write_segments
+from speechvq.data.segment_table import (
+    SEGMENT_SCHEMA,
+    list_pieces,
+    segments_file,
+    write_segments,
+)
 from speechvq.data.work import divide_rows
 from speechvq.data.writing import plan_part_files
 
@@ -109,64 +117,113 @@ def create_rows(num_rows: int) -> list[ManifestRow]:
     ]
 
 
-def measure(work: Path, num_rows: int) -> dict[str, Any]:
-    """Returns seconds by step and the highest memory in MB."""
-    steps: dict[str, float] = {}
-    cpu = time.process_time()
+def measure_deciding(work: Path, num_rows: int) -> dict[str, float]:
+    """Returns the seconds of each step from the tables to the part files."""
     config = PrepareConfig(
         output=str(work), dev_share=0.01, test_share=0.01, decide=DecideConfig(min_snr_db=10.0)
     )
-    begin = time.monotonic()
-    segments = load_segments(work)
-    steps["read the tables"] = time.monotonic() - begin
-    begin = time.monotonic()
-    decisions = decide(segments, config)
-    steps["splits, duplicates, limits"] = time.monotonic() - begin
-    begin = time.monotonic()
-    files = plan_part_files(segments, decisions, 3600.0)
-    steps["plan the part files"] = time.monotonic() - begin
-    counts = {
-        "num_accepted": int(decisions.is_accepted.sum()),
-        "num_part_files": len(files),
-        "splits": dict(zip(decisions.splits, np.bincount(decisions.split).tolist(), strict=True)),
-    }
-    del segments, decisions, files
+    steps: dict[str, float] = {}
+    with timed(steps, "read the tables"):
+        segments = load_segments(work)
+    with timed(steps, "splits, duplicates, limits"):
+        decisions = decide(segments, config)
+    with timed(steps, "plan the part files"):
+        files = plan_part_files(segments, decisions, 3600.0)
+    assert len(segments) == num_rows
+    assert sum(len(piece.rows) for file in files for piece in file.pieces) == int(
+        decisions.is_accepted.sum()
+    )
+    return steps
+
+
+def measure_planning(work: Path, num_rows: int) -> dict[str, float]:
+    """Returns the seconds of a plan, once the manifest is read."""
     rows = create_rows(num_rows)
+    config = PrepareConfig(output=str(work / "none"), dev_share=0.01, test_share=0.01)
+    steps: dict[str, float] = {}
+    with timed(steps, "plan of the manifest, with splits"):
+        lengths = [row.seconds or 0.0 for row in rows]
+        parts = divide_rows(rows, lengths, 0.0)
+        describe_plan(Plan(parts=parts, rows=rows, lengths=lengths, rejections=[]), config)
+    return steps
+
+
+STAGES: dict[str, Callable[[Path, int], dict[str, float]]] = {
+    "decide": measure_deciding,
+    "plan": measure_planning,
+}
+
+
+@contextmanager
+def timed(steps: dict[str, float], name: str) -> Iterator[None]:
+    """Notes the CPU seconds of what it wraps."""
+    begin = time.process_time()
+    yield
+    steps[name] = time.process_time() - begin
+
+
+def run_stage(stage: str, options: argparse.Namespace) -> tuple[dict[str, float], float, float]:
+    """Returns the steps of a stage run in a process of its own, its wall seconds and highest MB."""
+    command = [sys.executable, __file__, "--stage", stage, "--work", str(options.work)]
     begin = time.monotonic()
-    lengths = [row.seconds or 0.0 for row in rows]
-    plan = Plan(parts=divide_rows(rows, lengths, 0.0), rows=rows, lengths=lengths, rejections=[])
-    config.output = str(work / "none")
-    text = describe_plan(plan, config)
-    steps["plan of the manifest, with splits"] = time.monotonic() - begin
-    return {
-        "num_rows": num_rows,
-        "seconds": {name: round(value, 2) for name, value in steps.items()},
-        "total_seconds": round(sum(steps.values()), 2),
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-        "max_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        **counts,
-        "plan": text.splitlines()[-6:],
+    done = subprocess.run(
+        [*command, "--rows", str(options.rows)], check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    return found["steps"], time.monotonic() - begin, found["megabytes"]
+
+
+def find_highest_memory() -> float:
+    """Returns the highest resident memory of this process in MB (`getrusage` would begin with that
+    of whoever started it).
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+
+def write_result(options: argparse.Namespace) -> None:
+    """Runs the stages and writes what they took."""
+    rows, total_seconds, highest = [], 0.0, 0.0
+    for stage in STAGES:
+        steps, seconds, megabytes = run_stage(stage, options)
+        rows += [[name, f"{value:.1f} CPU s"] for name, value in steps.items()]
+        rows.append([f"process of `{stage}`", f"{seconds:.1f} s wall, {megabytes:.0f} MB"])
+        total_seconds, highest = total_seconds + seconds, max(highest, megabytes)
+    figure = f"{total_seconds:.0f} s in all, at most {highest:.0f} MB"
+    result = {
+        "title": f"Deciding about {options.rows:,} segments, splits and plan",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "machine": options.machine,
+        "commands": [COMMAND],
+        "columns": ["what", "taken"],
+        "rows": [*rows, ["both", figure]],
+        "notes": [
+            "One process for each of the two commands, starting it and making up the rows of the "
+            "manifest included in its wall time; asked for were 60 s and 1 GB."
+        ],
+        "headline": [{"what": f"Deciding about {options.rows:,} segments", "figure": figure}],
     }
+    RESULT.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(rows, ensure_ascii=False, indent=2))
 
 
 def main() -> None:
     """Makes the tables, measures, writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--machine", required=True)
+    parser.add_argument("--machine", default="", help="processor, cores, memory, GPU")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--measure-only", action="store_true", help="the tables are there already")
+    parser.add_argument("--stage", choices=list(STAGES), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.measure_only:
-        create_tables(options.work, options.rows)
-    result = measure(options.work, options.rows)
-    about = {
-        "command": COMMAND,
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": options.machine,
-    }
-    RESULT.write_text(json.dumps({**about, **result}, ensure_ascii=False, indent=2) + "\n")
-    print(json.dumps(result, ensure_ascii=False, indent=2))
+    if options.stage:
+        steps = STAGES[options.stage](options.work, options.rows)
+        print(json.dumps({"steps": steps, "megabytes": find_highest_memory()}))
+    elif not options.machine:
+        parser.error("--machine must be given: processor, cores, memory, GPU.")
+    else:
+        if not list_pieces(options.work):
+            create_tables(options.work, options.rows)
+        write_result(options)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _get_limits(config: ArchiveConfig) -> ArchiveLimits:
 def describe_plan(plan: Plan, config: PrepareConfig) -> str:
     """Returns the plan as text: hours and files by language, expected accepted, disk, time."""
     workers = config.workers or count_cores()
-    rows = assign_splits(
+    splits = assign_splits(
         plan.rows,
         plan.lengths,
         dev_share=config.dev_share,
@@ -84,9 +84,9 @@ def describe_plan(plan: Plan, config: PrepareConfig) -> str:
     )
     groups: dict[tuple[str, str], tuple[int, float]] = {}
     expected = 0.0
-    for row, seconds in zip(rows, plan.lengths, strict=True):
-        files, total = groups.get((row.language, row.split or ""), (0, 0.0))
-        groups[row.language, row.split or ""] = files + 1, total + seconds
+    for row, split, seconds in zip(plan.rows, splits, plan.lengths, strict=True):
+        files, total = groups.get((row.language, split), (0, 0.0))
+        groups[row.language, split] = files + 1, total + seconds
         expected += seconds * _ASSUMED_SHARE[row.transcript is not None]
     basis = "99 % of what has a transcript, 85 % of the rest"
     output = Path(config.output)

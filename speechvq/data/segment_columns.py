@@ -28,7 +28,7 @@ _COLUMNS = (
     *("value", "threshold", "digest", "fingerprint", *MEASURE_NAMES),
 )
 
-Numbers = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class SegmentColumns:
         row: Row in its piece's table.
         codes: By column: code of each row's text, -1 where there is none.
         names: By column: the texts by code.
-        numbers: By column: float32 or float64, NaN where undefined.
+        numbers: By column: float32, NaN where undefined.
         begin: In samples.
         num_samples: In samples.
         is_first: Whether it is the first row of its file.
@@ -77,7 +77,7 @@ class SegmentColumns:
         return len(self.piece)
 
     @property
-    def seconds(self) -> Numbers:
+    def seconds(self) -> npt.NDArray[np.float64]:
         """Length of each, (N,)."""
         return self.num_samples / SAMPLE_RATE
 
@@ -143,43 +143,51 @@ def load_segments(output: Path) -> SegmentColumns:
             f" {', '.join(sorted(missing))}; prepare it again from its input."
         )
     sizes = [table.num_rows for table in tables]
-    table = pa.concat_tables(tables)
+    columns = dict(zip(tables[0].column_names, pa.concat_tables(tables).columns, strict=True))
     del tables
-    return from_table(table, pieces, sizes)
+    segments = _from_columns(columns, pieces, sizes)
+    pa.default_memory_pool().release_unused()
+    return segments
 
 
-def from_table(table: pa.Table, pieces: Sequence[int], sizes: Sequence[int]) -> SegmentColumns:
+def _from_columns(
+    columns: dict[str, pa.ChunkedArray], pieces: Sequence[int], sizes: Sequence[int]
+) -> SegmentColumns:
     """Turns a table of segments into columns.
 
     Args:
-        table: With the columns of `SEGMENT_SCHEMA` but licence, text, detail and flags.
+        columns: By their names in `SEGMENT_SCHEMA`; each is taken out when it is turned, so that
+            no two columns are in memory twice.
         pieces: Pieces in order.
         sizes: Rows of each.
     """
-    coded = {name: _encode(table[name]) for name in _CODED}
-    numbers = {name: _to_numbers(table[name]) for name in MEASURE_NAMES}
-    numbers |= {name: _to_numbers(table[name]) for name in ("value", "threshold")}
-    num_samples = table["num_samples"].to_numpy()
-    letters = _to_numbers(table["num_letters"])
-    numbers["letters_per_second"] = letters / np.maximum(num_samples / SAMPLE_RATE, 1e-9)
+    numbers = {
+        name: _to_numbers(columns.pop(name)) for name in (*MEASURE_NAMES, "value", "threshold")
+    }
+    coded = {name: _encode(columns.pop(name)) for name in _CODED}
+    num_samples = columns.pop("num_samples").to_numpy()
+    letters = _to_numbers(columns.pop("num_letters"))
+    speed = letters / np.maximum(num_samples / SAMPLE_RATE, 1e-9)
+    numbers["letters_per_second"] = speed.astype(np.float32)
+    digest, fingerprint = columns.pop("digest"), columns.pop("fingerprint")
     return SegmentColumns(
         piece=np.repeat(np.asarray(pieces, np.int64), sizes),
         row=np.concatenate([np.zeros(0, np.int64), *(np.arange(size) for size in sizes)]),
         codes={name: codes for name, (codes, _) in coded.items()},
         names={name: names for name, (_, names) in coded.items()},
         numbers=numbers,
-        begin=table["begin"].to_numpy(),
+        begin=columns.pop("begin").to_numpy(),
         num_samples=num_samples,
-        is_first=table["is_first"].to_numpy(),
-        is_whole=table["is_whole"].to_numpy(),
-        has_audio=table["audio_row"].is_valid().to_numpy(),
-        digest=_to_bytes(table["digest"]).view("V16").reshape(-1),
-        fingerprint=_to_bytes(table["fingerprint"]),
-        has_digest=table["digest"].is_valid().to_numpy(),
-        has_fingerprint=table["fingerprint"].is_valid().to_numpy(),
-        text=pc.fill_null(table["text_digest"], 0).to_numpy(),
-        has_text=table["text_digest"].is_valid().to_numpy(),
-        paths=table["path"],
+        is_first=columns.pop("is_first").to_numpy(),
+        is_whole=columns.pop("is_whole").to_numpy(),
+        has_audio=columns.pop("audio_row").is_valid().to_numpy(),
+        has_digest=digest.is_valid().to_numpy(),
+        has_fingerprint=fingerprint.is_valid().to_numpy(),
+        digest=_to_bytes(digest).view("V16").reshape(-1),
+        fingerprint=_to_bytes(fingerprint),
+        text=pc.fill_null(columns["text_digest"], 0).to_numpy(),
+        has_text=columns["text_digest"].is_valid().to_numpy(),
+        paths=columns["path"],
     )
 
 
@@ -192,7 +200,8 @@ def _encode(column: pa.ChunkedArray) -> tuple[Integers, list[str]]:
 
 
 def _to_numbers(column: pa.ChunkedArray) -> Numbers:
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy())
+    """Returns numbers as float32, in which they were measured; NaN where there is none."""
+    return np.asarray(pc.cast(column, pa.float32(), safe=False).to_numpy())
 
 
 def _to_bytes(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +69,8 @@ def assign_splits(
     dev_share: float,
     test_share: float,
     seed: int,
-) -> list[ManifestRow]:
-    """Gives every row without a split one: `train`, or `dev` and `test` by shares of each
+) -> list[str]:
+    """Returns a split for every row: its own, else `train`, or `dev` and `test` by shares of each
     language's hours.
 
     Args:
@@ -81,7 +81,7 @@ def assign_splits(
         seed: Decides which groups are taken.
 
     Returns:
-        The rows in the same order, every one with a split.
+        The name of each row's split.
     """
     recordings, speakers = _Codes(), _Codes()
     languages, splits = _Codes(), _Codes()
@@ -96,11 +96,7 @@ def assign_splits(
         keys=list(recordings),
         splits=list(splits),
     )
-    names = choose_splits(columns, dev_share=dev_share, test_share=test_share, seed=seed)
-    return [
-        replace(row, split=name) if row.split is None else row
-        for row, name in zip(rows, names, strict=True)
-    ]
+    return choose_splits(columns, dev_share=dev_share, test_share=test_share, seed=seed)
 
 
 def choose_splits(

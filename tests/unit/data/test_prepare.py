@@ -365,28 +365,34 @@ def test_a_kill_anywhere_costs_nothing(prepared: Path, hostile: Path, tmp_path: 
 
 @pytest.mark.long
 def test_ten_hours_stay_under_a_gigabyte(tmp_path: Path) -> None:
-    """The highest memory of the process that measures one recording of ten hours."""
+    """The highest memory of the process that measures one recording of ten hours, and of the one
+    that decodes it. Not from `getrusage`, whose maximum begins with that of whoever started the
+    process.
+    """
     pattern = np.concatenate([make_voice(25), np.zeros(5 * RATE, np.float32)])
     with soundfile.SoundFile(tmp_path / "day.flac", "w", RATE, 1) as file:
         for _ in range(1200):
             file.write(pattern)
     write_manifest(tmp_path, [{"path": "day.flac", "language": "hin_Deva"}])
     code = (
-        "import resource\n"
+        "import os\n"
         "from pathlib import Path\n"
+        "from speechvq.data import decoder\n"
         "from speechvq.data.clips import measure_part\n"
         "from speechvq.data.config import PrepareConfig\n"
         "from speechvq.data.prepare_plan import plan_preparation\n"
         f"config = PrepareConfig(input=[{str(tmp_path)!r}], output={str(tmp_path / 'out')!r})\n"
         "(part,) = plan_preparation(config).parts\n"
         "print(measure_part(part, config).num_samples)\n"
-        "for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):\n"
-        "    print(resource.getrusage(who).ru_maxrss // 1024)\n"
+        "for process in (os.getpid(), decoder._idle[0].pid):\n"
+        "    status = Path(f'/proc/{process}/status').read_text()\n"
+        "    print(status.split('VmHWM:')[1].split()[0])\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    num_samples, measurer, decoder = map(int, done.stdout.split())
+    num_samples, measurer, decoding = map(int, done.stdout.split())
     assert num_samples == 36_000 * RATE
-    assert max(measurer, decoder) < 1000
+    assert 10_000 < decoding < 1_000_000
+    assert measurer < 1_000_000
