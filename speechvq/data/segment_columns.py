@@ -145,12 +145,12 @@ def load_segments(output: Path) -> SegmentColumns:
     sizes = [table.num_rows for table in tables]
     columns = dict(zip(tables[0].column_names, pa.concat_tables(tables).columns, strict=True))
     del tables
-    segments = _from_columns(columns, pieces, sizes)
+    segments = from_columns(columns, pieces, sizes)
     pa.default_memory_pool().release_unused()
     return segments
 
 
-def _from_columns(
+def from_columns(
     columns: dict[str, pa.ChunkedArray], pieces: Sequence[int], sizes: Sequence[int]
 ) -> SegmentColumns:
     """Turns a table of segments into columns.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from speechvq.data.config import DecideConfig, PrepareConfig
 from speechvq.data.decide import REASONS, Decisions, decide, rank_splits
-from speechvq.data.segment_columns import SegmentColumns, from_table
+from speechvq.data.segment_columns import SegmentColumns, from_columns
 from speechvq.data.segment_table import SEGMENT_SCHEMA
 from speechvq.data.tally import count_by, count_reasons
 
@@ -54,7 +54,9 @@ def make_segments(*rows: dict[str, Any]) -> SegmentColumns:
         }
         for number, row in enumerate(rows)
     ]
-    return from_table(pa.Table.from_pylist(full, schema=SEGMENT_SCHEMA), [0], [len(full)])
+    table = pa.Table.from_pylist(full, schema=SEGMENT_SCHEMA)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return from_columns(columns, [0], [len(full)])
 
 
 def _decide(*rows: dict[str, Any], **limits: Any) -> tuple[Decisions, list[str]]:
