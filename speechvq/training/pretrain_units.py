@@ -271,7 +271,6 @@ class PretrainUnit(TrainUnit[PretrainBatch]):
     @override
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
         self._sums.compute(values)
-        values["temperature"] = self._temperature
         self._on_values(values)
 
 

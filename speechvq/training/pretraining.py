@@ -294,6 +294,8 @@ class PretrainJob(RecordedJob):
     def _on_values(self, values: MutableMapping[str, object]) -> None:
         """Judge the interval that ends at this step; on rank 0."""
         super()._on_values(values)
+        if isinstance(self._config.architecture.quantizer, GumbelConfig):
+            values["temperature"] = self._get_temperature(self._last_step)
         judgement = self._health.judge(values)
         if judgement.is_healthy:
             self._last_healthy_step = self._last_step

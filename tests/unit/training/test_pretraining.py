@@ -141,4 +141,7 @@ def test_temperature_falls_unless_the_quantiser_has_learned_already(
     assert isinstance(quantizer, GumbelConfig)
     first = quantizer.temperature_start * quantizer.temperature_decay
     expected = first if fresh else quantizer.temperature_end
-    assert job._get_temperature(1) == pytest.approx(expected)
+    values: dict[str, object] = {"perplexity": [200.0, 200.0]}
+    job._on_step(1)
+    job._on_values(values)
+    assert values["temperature"] == pytest.approx(expected)
