@@ -11,18 +11,26 @@ with one thread each; about three hours on two cores.
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure_quantizers import LANGUAGES, run
-from measure_real_speech import DOCS, describe_difference, format_rate, read_summary, write_json
+from measuring import (
+    DOCS,
+    create_parser,
+    describe_difference,
+    format_rate,
+    read_summary,
+    run_recipe,
+    write_result,
+)
 
 from speechvq.deploy.evaluation_files import read_metrics
 from speechvq.reporting.charts import Series, draw_lines
 
+LANGUAGES = {"mdw_Latn": "mboshi", "hin_Deva": "noa_hindi"}
+"""Language: its source."""
 COMMAND = "python docs/measure_curve.py --corpus corpus --runs runs --machine '…'"
 PRETRAIN = ["precision=fp32", "max_dev_seconds=300", "tensorboard=false"]
 FINETUNE = [
@@ -75,7 +83,7 @@ class Curve:
     def pretrain(self, recipe: str, updates: int) -> Path:
         """Pretrain by a recipe; returns the model."""
         return (
-            run(
+            run_recipe(
                 "pretrain", self.corpus, self.runs / "c" / f"{recipe}{updates}",
                 [*PRETRAIN, f"steps={updates}", *RECIPES[recipe][1]],
             )
@@ -84,7 +92,7 @@ class Curve:
 
     def finetune(self, point: Point, *keys: str, suffix: str = "") -> Path:
         """Finetune, or train from scratch."""
-        return run(
+        return run_recipe(
             "finetune", self.corpus, self.runs / "f" / f"{point.name}{suffix}",
             [f"where=source={LANGUAGES[point.language]}", f"language={point.language}", *FINETUNE,
              f"max_train_seconds={60 * point.minutes}", *keys],
@@ -103,7 +111,7 @@ class Curve:
 
     def evaluate(self, point: Point, trained: Path) -> Path:
         """Score a recogniser on test."""
-        return run(
+        return run_recipe(
             "evaluate", self.corpus, self.runs / "test" / trained.name,
             [f"model={trained / 'model'}", f"language={point.language}", "split=test",
              f"where=source={LANGUAGES[point.language]}"],
@@ -155,12 +163,15 @@ class Curve:
                 ]
             )  # fmt: skip
         chosen = ", ".join(trained[point].name for point in trained if not point.updates)
-        write_json("12-curve.json", self.machine, {
-            "title": "Does pretraining pay: error rates against updates of pretraining",
-            "columns": ["language", "transcripts", "recipe", "updates", "hours heard",
-                        "dev CER %", "test CER % (95 %)", "against scratch"],
-            "rows": rows,
-            "notes": [
+        write_result(
+            "12-curve.json",
+            title="Does pretraining pay: error rates against updates of pretraining",
+            machine=self.machine,
+            command=COMMAND,
+            columns=["language", "transcripts", "recipe", "updates", "hours heard", "dev CER %",
+                     "test CER % (95 %)", "against scratch"],
+            rows=rows,
+            notes=[
                 f"Finetuning is {STEPS} updates of 32 s for all, of which from scratch chose its "
                 f"rate on dev ({chosen}). One seed; greedy decoding.",
                 "`plain`: no convolution in the encoder's layers, random initial codebooks.",
@@ -168,7 +179,7 @@ class Curve:
                 + ".",
                 "![error rate against hours of pretraining](curve.svg)",
             ],
-        }, COMMAND)  # fmt: skip
+        )  # fmt: skip
         picture = draw_lines(_draw_series(self, scores), x_label="hours heard in pretraining",
                              y_label="CER on test, %")  # fmt: skip
         (DOCS / "curve.svg").write_text(picture, encoding="utf-8")
@@ -206,12 +217,8 @@ def _draw_series(curve: Curve, scores: dict[Point, Path]) -> list[Series]:
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
-    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
-    options = parser.parse_args()
-    Curve(options.corpus.absolute(), options.runs.absolute(), options.machine).measure()
+    options = create_parser(__doc__, "corpus", "runs").parse_args()
+    Curve(options.corpus, options.runs, options.machine).measure()
 
 
 if __name__ == "__main__":

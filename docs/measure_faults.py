@@ -9,8 +9,6 @@ that was interrupted goes on where it stopped. Writes `docs/results/07-faults.js
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
 import random
 import shutil
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from docs.measuring import create_parser, write_result
 from tests.support.corpora import write_tone_corpus
 from tests.support.damage import DAMAGES
 from tests.support.faults import FULL_DISKS
@@ -35,7 +34,6 @@ from tests.support.kills import (
 )
 from tests.support.nan_runs import Case, check_nan
 
-DOCS = Path(__file__).resolve().parent
 DAMAGED_FILES = ("model", "optimizer", "trainer", "data_reader", "manifest.json")
 SAME = "same weights and metrics, bit for bit"
 
@@ -205,17 +203,15 @@ def write_results(faults: Faults, machine: str) -> None:
         name.startswith(("training/", "saving/")) and text == "hit"
         for name, text in faults.done.items()
     )
-    entry = {
-        "title": "What a run survives",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": machine,
-        "commands": [
-            "python -m docs.measure_faults --runs runs/faults --machine '…' "
-            f"--kills {faults.kills} --kills-two-ranks {faults.kills_two_ranks}"
-        ],
-        "columns": ["fault", "ranks", "times", "what came out"],
-        "rows": rows,
-        "notes": [
+    write_result(
+        "07-faults.json",
+        title="What a run survives",
+        machine=machine,
+        command="python -m docs.measure_faults --runs runs/faults --machine '…' "
+        f"--kills {faults.kills} --kills-two-ranks {faults.kills_two_ranks}",
+        columns=["fault", "ranks", "times", "what came out"],
+        rows=rows,
+        notes=[
             "60 updates of a model of milliseconds a step, checkpoints every 4, validation every "
             "20, gradient accumulation 2, dropout and LayerDrop on; with NaN 20 updates, without "
             "accumulation. Forks of one process with all imports stand for processes.",
@@ -226,7 +222,7 @@ def write_results(faults: Faults, machine: str) -> None:
             f"{len(failed)} of {len(faults.done)} entries failed"
             + (f": {', '.join(failed)}." if failed else "."),
         ],
-        "headline": [
+        headline=[
             {
                 "what": f"Pretraining killed {kills} times with SIGKILL, over training and inside "
                 "saves, on 1 and 2 ranks",
@@ -234,23 +230,18 @@ def write_results(faults: Faults, machine: str) -> None:
                 + ("not all identical" if failed else "bit-identical"),
             }
         ],
-    }
-    text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-    (DOCS / "results" / "07-faults.json").write_text(text, encoding="utf-8")
+    )
 
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
+    parser = create_parser(__doc__, "runs")
     parser.add_argument("--kills", type=int, default=50, help="of each kind, on one rank")
     parser.add_argument("--kills-two-ranks", type=int, default=10, help="of each kind")
     options = parser.parse_args()
-    runs = options.runs.absolute()
-    runs.mkdir(parents=True, exist_ok=True)
+    options.runs.mkdir(parents=True, exist_ok=True)
     with ForkServer() as forks:
-        faults = Faults(runs, options.kills, options.kills_two_ranks, forks)
+        faults = Faults(options.runs, options.kills, options.kills_two_ranks, forks)
         faults.measure()
     write_results(faults, options.machine)
     raise SystemExit(any(text.startswith("FAILED") for text in faults.done.values()))

@@ -10,12 +10,9 @@ the last.
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from measure_quantizers import run
-from measure_real_speech import read_summary, write_json
+from measuring import create_parser, parse_path, read_summary, run_recipe, write_result
 
 COMMAND = (
     "python docs/measure_forgetting.py --model runs/pretrained/model --corpus corpus --runs runs "
@@ -27,19 +24,16 @@ PRETRAIN = ["precision=fp32", "max_dev_seconds=300", "tensorboard=false", f"step
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="what `pretrain` made of it")
-    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
-    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
-    options = parser.parse_args()
-    corpus, runs, model = (
-        path.absolute() for path in (options.corpus, options.runs, options.model)
+    parser = create_parser(__doc__, "corpus", "runs")
+    parser.add_argument(
+        "--model", type=parse_path, required=True, help="what `pretrain` made of the corpus"
     )
-    keys = [*PRETRAIN, f"init={model}", f"old_corpus={corpus}"]
+    options = parser.parse_args()
+    corpus, runs = options.corpus, options.runs / "forgetting"
+    keys = [*PRETRAIN, f"init={options.model}", f"old_corpus={corpus}"]
     with ThreadPoolExecutor(2) as pool:
         jobs = [
-            pool.submit(run, "pretrain", corpus, runs / "forgetting" / name, [*keys, *more])
+            pool.submit(run_recipe, "pretrain", corpus, runs / name, [*keys, *more])
             for name, more in (("alone", ["where=source=mboshi"]), ("all", []))
         ]
         alone, together = (read_summary(job.result())["forgetting"]["old"] for job in jobs)
@@ -47,20 +41,18 @@ def main() -> None:
         [language, *(f"{value:.3f}" for value in (*alone[language], together[language][1]))]
         for language in sorted(alone)
     ]
-    write_json(
+    write_result(
         "13-forgetting.json",
-        options.machine,
-        {
-            "title": "Going on with one language: what is forgotten",
-            "columns": ["language", "before", "after, Mboshi alone", "after, all languages"],
-            "rows": rows,
-            "notes": [
-                f"Contrastive loss on dev, nats a masked frame, before and after {STEPS} updates "
-                "of 60 s with a learning rate that rises to the preset's 1e-3 again; one seed."
-            ],
-        },
-        COMMAND,
-    )  # fmt: skip
+        title="Going on with one language: what is forgotten",
+        machine=options.machine,
+        command=COMMAND,
+        columns=["language", "before", "after, Mboshi alone", "after, all languages"],
+        rows=rows,
+        notes=[
+            f"Contrastive loss on dev, nats a masked frame, before and after {STEPS} updates "
+            "of 60 s with a learning rate that rises to the preset's 1e-3 again; one seed."
+        ],
+    )
 
 
 if __name__ == "__main__":

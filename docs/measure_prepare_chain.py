@@ -23,12 +23,9 @@ import functools
 import hashlib
 import importlib
 import json
-import os
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -39,7 +36,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from docs.measure_real_speech import write_json
+from docs.measuring import NO_MACHINE, create_parser, run_part, write_result
 from speechvq.data.audio import load_audio
 from speechvq.data.claims import claim_output
 from speechvq.data.clips import measure_part
@@ -275,25 +272,23 @@ def measure_chains(options: argparse.Namespace) -> None:
             [f"{name}: times its decode + VAD", *shares.values()],
         ]
     rows.append(["wall, s an hour", *(f"{medians[key]['wall']:.2f}" for key in keys)])
-    write_json(
+    write_result(
         "16-prepare-chain.json",
-        options.machine,
-        {
-            "title": "Preparation against IndicWav2Vec's chain: CPU seconds an hour of audio",
-            "columns": ["step", *(f"{chain}, {name}" for name, chain in keys)],
-            "rows": rows,
-            "notes": [
-                f"{60 * hours:.0f} min of {options.audio.name}, joined to recordings of 5 min "
-                f"without transcripts; medians of {options.repeats} runs that take turns, one "
-                "thread. Start-up of Python and of the models is not counted, that of our decoder "
-                "is, once.",
-                "The reference is rebuilt from its description (docs/reference_chain.py): FFmpeg "
-                "through PyAV, webrtcvad, WADA with Python's sum over the samples as published, "
-                "chunks of 20 s, WAV files between steps. It measures one number where ours "
-                "measures fourteen.",
-            ],
-        },
-        COMMAND.format("chain"),
+        title="Preparation against IndicWav2Vec's chain: CPU seconds an hour of audio",
+        machine=options.machine,
+        command=COMMAND.format("chain"),
+        columns=["step", *(f"{chain}, {name}" for name, chain in keys)],
+        rows=rows,
+        notes=[
+            f"{60 * hours:.0f} min of {options.audio.name}, joined to recordings of 5 min "
+            f"without transcripts; medians of {options.repeats} runs that take turns, one "
+            "thread. Start-up of Python and of the models is not counted, that of our decoder "
+            "is, once.",
+            "The reference is rebuilt from its description (docs/reference_chain.py): FFmpeg "
+            "through PyAV, webrtcvad, WADA with Python's sum over the samples as published, "
+            "chunks of 20 s, WAV files between steps. It measures one number where ours "
+            "measures fourteen.",
+        ],
     )
 
 
@@ -302,12 +297,10 @@ def run_apart(chain: str, source: Path, output: Path) -> dict[str, float]:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "docs.measure_prepare_chain", "--run", chain]
-    command += ["--audio", str(source), "--work", str(output)]
-    done = subprocess.run(
-        command, env={**os.environ, **threads}, check=True, capture_output=True, text=True
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = run_part(
+        "-m", "docs.measure_prepare_chain", "--run", chain, "--audio", str(source),
+        "--work", str(output), environment=threads,
+    )  # fmt: skip
     return found
 
 
@@ -351,20 +344,18 @@ def measure_hostile(options: argparse.Namespace) -> None:
             ("good", [clip for clip in clips if clip.reasons == ("",)]),
         )
     ]  # fmt: skip
-    write_json(
+    write_result(
         "16-prepare-hostile.json",
-        options.machine,
-        {
-            "title": "Hostile files: what IndicWav2Vec's chain and ours keep",
-            "columns": ["file", "should be", "reference", "ours, webrtc", "ours, Silero"],
-            "rows": rows,
-            "notes": [
-                "Seconds kept, or the reason why not; files are those of "
-                "tests/unit/data/hostile.py. A voice that is made up has an SNR of its own, so "
-                "that the reference's limit of 15 dB may reject what is good."
-            ],
-        },
-        COMMAND.format("hostile"),
+        title="Hostile files: what IndicWav2Vec's chain and ours keep",
+        machine=options.machine,
+        command=COMMAND.format("hostile"),
+        columns=["file", "should be", "reference", "ours, webrtc", "ours, Silero"],
+        rows=rows,
+        notes=[
+            "Seconds kept, or the reason why not; files are those of "
+            "tests/unit/data/hostile.py. A voice that is made up has an SNR of its own, so "
+            "that the reference's limit of 15 dB may reject what is good."
+        ],
     )
 
 
@@ -412,20 +403,18 @@ def measure_workers(options: argparse.Namespace) -> None:
         )
         seconds = time.monotonic() - begin
         rows.append(["Dask, 2 worker processes", f"{seconds:.1f}", digest_corpus(output)])
-    write_json(
+    write_result(
         "16-prepare-workers.json",
-        options.machine,
-        {
-            "title": "Preparation with one and two workers, locally and on Dask",
-            "columns": ["workers", "wall, s", "digest of tables and part files"],
-            "rows": rows,
-            "notes": [
-                f"{60 * hours:.0f} min of Ogg/Opus in pieces of work of 5 min, Silero; wall time "
-                "from the call to the complete corpus, start of local processes included, that of "
-                "the cluster not."
-            ],
-        },
-        COMMAND.format("workers"),
+        title="Preparation with one and two workers, locally and on Dask",
+        machine=options.machine,
+        command=COMMAND.format("workers"),
+        columns=["workers", "wall, s", "digest of tables and part files"],
+        rows=rows,
+        notes=[
+            f"{60 * hours:.0f} min of Ogg/Opus in pieces of work of 5 min, Silero; wall time "
+            "from the call to the complete corpus, start of local processes included, that of "
+            "the cluster not."
+        ],
     )
 
 
@@ -442,10 +431,8 @@ MEASUREMENTS = {"chain": measure_chains, "hostile": measure_hostile, "workers": 
 
 def main() -> None:
     """Measures what `--only` names, or everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = create_parser(__doc__, "work", needs_machine=False)
     parser.add_argument("--audio", type=Path, help="clips of speech, at any depth")
-    parser.add_argument("--work", type=Path, required=True, help="a directory on a quick disk")
-    parser.add_argument("--machine", default="", help="processor, cores, memory, GPU")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=list(MEASUREMENTS), action="append")
@@ -455,7 +442,7 @@ def main() -> None:
         print(json.dumps(run_chain(options.run, options.audio, options.work / "out")))
         return
     if not options.machine:
-        parser.error("--machine must be given: processor, cores, memory, GPU.")
+        parser.error(NO_MACHINE)
     for name in options.only or MEASUREMENTS:
         MEASUREMENTS[name](options)
 

@@ -12,10 +12,7 @@ rows as a manifest would give them.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from measuring import NO_MACHINE, create_parser, read_memory, run_part, write_result
 
 from speechvq.data.config import DecideConfig, PrepareConfig
 from speechvq.data.decide import decide
@@ -39,7 +37,6 @@ from speechvq.data.segment_table import (
 from speechvq.data.work import divide_rows
 from speechvq.data.writing import plan_part_files
 
-RESULT = Path(__file__).resolve().parent / "results" / "15-prepare-scale.json"
 COMMAND = "python docs/measure_prepare_scale.py --work work --machine '…'"
 NUM_PIECES = 500
 LANGUAGES = [f"{code}_Deva" for code in ("hin", "mar", "nep", "san", "bho", "mai", "kok", "doi")]
@@ -164,24 +161,14 @@ def timed(steps: dict[str, float], name: str) -> Iterator[None]:
 
 def run_stage(stage: str, options: argparse.Namespace) -> tuple[dict[str, float], float, float]:
     """Returns the steps of a stage run in a process of its own, its wall seconds and highest MB."""
-    command = [sys.executable, __file__, "--stage", stage, "--work", str(options.work)]
     begin = time.monotonic()
-    done = subprocess.run(
-        [*command, "--rows", str(options.rows)], check=True, capture_output=True, text=True
+    found = run_part(
+        __file__, "--stage", stage, "--work", str(options.work), "--rows", str(options.rows)
     )
-    found = json.loads(done.stdout)
     return found["steps"], time.monotonic() - begin, found["megabytes"]
 
 
-def find_highest_memory() -> float:
-    """Returns the highest resident memory of this process in MB (`getrusage` would begin with that
-    of whoever started it).
-    """
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1000
-
-
-def write_result(options: argparse.Namespace) -> None:
+def measure(options: argparse.Namespace) -> None:
     """Runs the stages and writes what they took."""
     rows, total_seconds, highest = [], 0.0, 0.0
     for stage in STAGES:
@@ -190,40 +177,37 @@ def write_result(options: argparse.Namespace) -> None:
         rows.append([f"process of `{stage}`", f"{seconds:.1f} s wall, {megabytes:.0f} MB"])
         total_seconds, highest = total_seconds + seconds, max(highest, megabytes)
     figure = f"{total_seconds:.0f} s in all, at most {highest:.0f} MB"
-    result = {
-        "title": f"Deciding about {options.rows:,} segments, splits and plan",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": options.machine,
-        "commands": [COMMAND],
-        "columns": ["what", "taken"],
-        "rows": [*rows, ["both", figure]],
-        "notes": [
+    write_result(
+        "15-prepare-scale.json",
+        title=f"Deciding about {options.rows:,} segments, splits and plan",
+        machine=options.machine,
+        command=COMMAND,
+        columns=["what", "taken"],
+        rows=[*rows, ["both", figure]],
+        notes=[
             "One process for each of the two commands, starting it and making up the rows of the "
             "manifest included in its wall time; asked for were 60 s and 1 GB."
         ],
-        "headline": [{"what": f"Deciding about {options.rows:,} segments", "figure": figure}],
-    }
-    RESULT.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        headline=[{"what": f"Deciding about {options.rows:,} segments", "figure": figure}],
+    )
     print(json.dumps(rows, ensure_ascii=False, indent=2))
 
 
 def main() -> None:
     """Makes the tables, measures, writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--machine", default="", help="processor, cores, memory, GPU")
+    parser = create_parser(__doc__, "work", needs_machine=False)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--stage", choices=list(STAGES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
         steps = STAGES[options.stage](options.work, options.rows)
-        print(json.dumps({"steps": steps, "megabytes": find_highest_memory()}))
+        print(json.dumps({"steps": steps, "megabytes": read_memory("VmHWM") / 1000}))
     elif not options.machine:
-        parser.error("--machine must be given: processor, cores, memory, GPU.")
+        parser.error(NO_MACHINE)
     else:
         if not list_pieces(options.work):
             create_tables(options.work, options.rows)
-        write_result(options)
+        measure(options)
 
 
 if __name__ == "__main__":

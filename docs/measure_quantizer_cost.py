@@ -11,51 +11,28 @@ peak, beyond what it held before the first pass (Linux). A few minutes.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
-DOCS = Path(__file__).resolve().parent
+from measuring import (
+    NO_MACHINE,
+    create_parser,
+    create_quantizer_config,
+    read_memory,
+    run_part,
+    write_result,
+)
+
 INPUT_DIM, NUM_TARGETS = 320, 1500
 SIZES = {
     320: {"num_codebooks": 2, "code_dim": 256},
     8192: {"num_codebooks": 1, "code_dim": 64},
     65536: {"num_codebooks": 1, "code_dim": 64},
 }
-LEVELS = {320: [8, 8, 5], 8192: [8, 8, 8, 4, 4], 65536: [8, 8, 8, 8, 4, 4]}
 KINDS = ("gumbel", "simvq", "vq", "vq, rotated", "ema", "fsq", "random")
 NUM_PASSES = {320: 15, 8192: 7, 65536: 3}
-
-
-def create_config(kind: str, size: int) -> Any:
-    """Configuration of a kind with `size` entries."""
-    from speechvq.models import config
-
-    sizes = {"codebook_size": size, **SIZES[size]}
-    match kind:
-        case "gumbel":
-            return config.GumbelConfig(**sizes)
-        case "simvq":
-            return config.SimVQConfig(**sizes)
-        case "vq":
-            return config.VQConfig(**sizes)
-        case "vq, rotated":
-            return config.VQConfig(**sizes, rotates=True)
-        case "ema":
-            return config.EMAConfig(**sizes)
-        case "fsq":
-            groups = sizes["num_codebooks"]
-            sizes["code_dim"] = groups * len(LEVELS[size])
-            return config.FSQConfig(**sizes, levels=LEVELS[size])
-        case "random":
-            return config.RandomProjectionConfig(**sizes)
-    raise ValueError(f"There is no kind {kind!r}.")
 
 
 def measure_case(kind: str, size: int) -> dict[str, float]:
@@ -66,7 +43,7 @@ def measure_case(kind: str, size: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = create_config(kind, size)
+    config = create_quantizer_config(kind, size, **SIZES[size])
     assert config.validate() == []
     quantizer = create_quantizer(config, INPUT_DIM).train()
     features = torch.randn(1, NUM_TARGETS, INPUT_DIM, requires_grad=True)
@@ -93,24 +70,11 @@ def measure_case(kind: str, size: int) -> dict[str, float]:
     }
 
 
-def read_memory(name: str) -> int:
-    """A line of /proc/self/status, in KiB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise SystemExit(f"/proc/self/status has no line {name}: memory is measured on Linux only.")
-
-
 def run_case(kind: str, size: int) -> dict[str, float]:
     """`measure_case` in a process of its own."""
-    process = subprocess.run(
-        [sys.executable, __file__, "--kind", kind, "--size", str(size)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    result: dict[str, float] = run_part(
+        __file__, "--kind", kind, "--size", str(size), environment={"OMP_NUM_THREADS": "1"}
     )
-    result: dict[str, float] = json.loads(process.stdout)
     return result
 
 
@@ -139,15 +103,15 @@ def write(machine: str, results: dict[tuple[str, int], dict[str, float]]) -> Non
         f"{1000 * results[kind, 65536]['seconds']:.0f} ms, {results[kind, 65536]['peak']:.0f} MiB"
         for kind in largest
     )
-    entry = {
-        "title": "What quantisers cost",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": machine,
-        "commands": ["python docs/measure_quantizer_cost.py --machine '…'"],
-        "columns": ["quantiser", "codebooks × entries", "learned numbers",
-                    "forward and backward, 1,500 targets", "peak memory beyond the start"],
-        "rows": rows,
-        "notes": [
+    write_result(
+        "09-quantizer-cost.json",
+        title="What quantisers cost",
+        machine=machine,
+        command="python docs/measure_quantizer_cost.py --machine '…'",
+        columns=["quantiser", "codebooks × entries", "learned numbers",
+                 "forward and backward, 1,500 targets", "peak memory beyond the start"],
+        rows=rows,
+        notes=[
             "One thread, fp32, the quantiser alone, its projection from 320 channels included. "
             "Vectors have 256 channels with 2 × 320 entries and 64 otherwise (fsq: one a level). "
             "Time is processor time, the median of "
@@ -158,26 +122,23 @@ def write(machine: str, results: dict[tuple[str, int], dict[str, float]]) -> Non
             "others never have a table of more than 8.4 million distances (32 MiB) at a time.",
             "random learns nothing: its figures are those of a forward pass.",
         ],
-        "headline": [
+        headline=[
             {"what": "65,536 codes for 1,500 frames, forward and backward on one thread: "
              f"{' / '.join(largest)}", "figure": figures},
         ] if largest else [],
-    }  # fmt: skip
-    text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-    (DOCS / "results" / "09-quantizer-cost.json").write_text(text, encoding="utf-8")
+    )  # fmt: skip
 
 
 def main() -> None:
     """Measure all, or one case for the parent."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--machine", default="", help="processor, cores, memory, GPU")
+    parser = create_parser(__doc__, needs_machine=False)
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, choices=SIZES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.kind:
         print(json.dumps(measure_case(options.kind, options.size)))
     elif not options.machine:
-        parser.error("--machine is missing: say what it ran on")
+        parser.error(NO_MACHINE)
     else:
         measure(options.machine)
 

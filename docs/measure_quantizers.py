@@ -15,18 +15,14 @@ import argparse
 import csv
 import json
 import math
-import os
-import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure_real_speech import read_summary, write_json
+from measuring import create_parser, parse_path, read_summary, run_recipe, write_result
 from numpy.typing import NDArray
 
 from speechvq.analysis.phones import (
@@ -70,20 +66,8 @@ QUANTIZERS = {
 """Name of the run: name in the table, and what pretraining is told."""
 FINETUNED = ("gumbel", "simvq", "vq")
 LANGUAGES = {"mdw_Latn": "mboshi", "hin_Deva": "noa_hindi"}
+"""Language: its source."""
 SEEDS = (1, 2)
-
-
-def run(verb: str, corpus: Path, output: Path, keys: Iterable[str]) -> Path:
-    """Run a verb with one thread, or go on with it; returns its directory."""
-    command = [sys.executable, "-m", f"recipes.{verb}", f"corpus={corpus}", *keys]
-    print("+", " ".join(["speechvq", *command[3:], f"output={output}"]), flush=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.with_name(f"{output.name}.log").open("a") as log:
-        subprocess.run(
-            [*command, f"output={output}"], check=True, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).resolve().parents[1],
-        )  # fmt: skip
-    return output
 
 
 def read_phones(path: Path) -> dict[str, list[tuple[str, float, float]]]:
@@ -157,7 +141,7 @@ def describe_quantizer(name: str, directory: Path, corpus: Path, phones: Any) ->
 def finetune(options: argparse.Namespace, name: str, language: str, seed: int) -> float:
     """Best CER on dev after finetuning."""
     short = language.partition("_")[0]
-    output = run(
+    output = run_recipe(
         "finetune", options.corpus, options.runs / "f" / f"{short}_1h_{name}_s{seed}",
         [f"where=source={LANGUAGES[language]}", f"language={language}", *FINETUNE,
          f"model={options.runs / 'q' / name / 'model'}", f"seed={seed}"],
@@ -171,67 +155,60 @@ def write_codebooks(options: argparse.Namespace, directories: dict[str, Path], p
         describe_quantizer(name, directory, options.corpus, phones)
         for name, directory in directories.items()
     ]
-    write_json(
+    write_result(
         "10-quantizers-real.json",
-        options.machine,
-        {
-            "title": "Quantisers on real speech: codebooks after pretraining",
-            "columns": ["quantiser", "codes", "bits", "dev loss", "dev accuracy %",
-                        "distractors equal %", "used %", "perplexity", "joint perplexity",
-                        "PNMI", "PNMI by chance", "phone purity", "frames", "s per update"],
-            "rows": rows,
-            "notes": [
-                f"`tiny`, {STEPS} updates of 60 s, 19 languages, one seed. Loss and accuracy are "
-                "not comparable between codebooks of other sizes, nor between the two tasks: a "
-                "poorer codebook is easier. PNMI and purity are of the tuple of codes, on dev of "
-                "Mboshi; they rise with the number of codes in use: compare at like joint "
-                "perplexity. Seconds: the quickest interval of 25 updates, on one core beside "
-                "another run.",
-            ],
-        },
-        COMMAND,
+        title="Quantisers on real speech: codebooks after pretraining",
+        machine=options.machine,
+        command=COMMAND,
+        columns=["quantiser", "codes", "bits", "dev loss", "dev accuracy %", "distractors equal %",
+                 "used %", "perplexity", "joint perplexity", "PNMI", "PNMI by chance",
+                 "phone purity", "frames", "s per update"],
+        rows=rows,
+        notes=[
+            f"`tiny`, {STEPS} updates of 60 s, 19 languages, one seed. Loss and accuracy are "
+            "not comparable between codebooks of other sizes, nor between the two tasks: a "
+            "poorer codebook is easier. PNMI and purity are of the tuple of codes, on dev of "
+            "Mboshi; they rise with the number of codes in use: compare at like joint "
+            "perplexity. Seconds: the quickest interval of 25 updates, on one core beside "
+            "another run.",
+        ],
     )  # fmt: skip
 
 
 def write_scores(options: argparse.Namespace, scores: dict[tuple[str, str, int], float]) -> None:
     """Write the table of error rates; what is not measured yet stays a dash."""
     texts = {key: f"{100 * score:.1f}" for key, score in scores.items()}
-    write_json(
+    write_result(
         "11-quantizers-finetuned.json",
-        options.machine,
-        {
-            "title": "Quantisers on real speech: error rates after finetuning",
-            "columns": ["quantiser", *(f"{code}, dev CER %, seed {seed}" for code in LANGUAGES
-                                       for seed in SEEDS)],
-            "rows": [
-                [QUANTIZERS[name][0],
-                 *(texts.get((name, code, seed), "–") for code in LANGUAGES for seed in SEEDS)]
-                for name in FINETUNED
-            ],
-            "notes": ["500 updates of 32 s on one hour of transcripts; the best validation of two. "
-                      "The seeds are those of finetuning."],
-        },
-        COMMAND,
+        title="Quantisers on real speech: error rates after finetuning",
+        machine=options.machine,
+        command=COMMAND,
+        columns=["quantiser", *(f"{code}, dev CER %, seed {seed}" for code in LANGUAGES
+                                for seed in SEEDS)],
+        rows=[
+            [QUANTIZERS[name][0],
+             *(texts.get((name, code, seed), "–") for code in LANGUAGES for seed in SEEDS)]
+            for name in FINETUNED
+        ],
+        notes=["500 updates of 32 s on one hour of transcripts; the best validation of two. "
+               "The seeds are those of finetuning."],
     )  # fmt: skip
 
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
-    parser.add_argument("--phones", type=Path, required=True, help="Mboshi's phones.tsv")
-    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
+    parser = create_parser(__doc__, "corpus", "runs")
+    parser.add_argument("--phones", type=parse_path, required=True, help="Mboshi's phones.tsv")
     options = parser.parse_args()
-    options.runs, options.corpus = options.runs.absolute(), options.corpus.absolute()
     phones = read_phones(options.phones)
     with ThreadPoolExecutor(2) as pool:
         jobs = {
             name: pool.submit(
-                run, "pretrain", options.corpus, options.runs / "q" / name, [*PRETRAIN, *keys]
+                run_recipe, "pretrain", options.corpus, options.runs / "q" / name,
+                [*PRETRAIN, *keys],
             )
             for name, (_, keys) in QUANTIZERS.items()
-        }
+        }  # fmt: skip
         write_codebooks(options, {name: job.result() for name, job in jobs.items()}, phones)
         tasks = [(name, code, seed) for seed in SEEDS for name in FINETUNED for code in LANGUAGES]
         scores = {}

@@ -9,20 +9,16 @@ case: what has been measured when it is stopped stays. About 15 minutes a seed o
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import multiprocessing
 import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).resolve().parent
+from measuring import DOCS, create_parser, create_quantizer_config, write_result
+
 sys.path.insert(0, str(DOCS.parent))
-LEVELS = {80: [5, 4, 4], 1024: [8, 8, 8, 2]}
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Case:
 
     Attributes:
         toy: 1 (autoencoder) or 2 (wav2vec 2.0 in miniature).
-        kind: Of quantiser; see `create_config`.
+        kind: Of quantiser; see `create_quantizer_config`.
         size: Entries of a codebook.
         vq_weight: Toy 1: weight of the codebook's loss.
         normalizes: Toy 1: layer norm before the quantiser's projection.
@@ -69,34 +65,6 @@ CASES = (
 )
 
 
-def create_config(kind: str, size: int, num_codebooks: int) -> Any:
-    """Configuration of a kind with vectors of 64 channels (fsq: one a level)."""
-    from speechvq.models import config
-
-    sizes = {"num_codebooks": num_codebooks, "codebook_size": size, "code_dim": 64}
-    match kind:
-        case "gumbel":
-            return config.GumbelConfig(**sizes)
-        case "simvq":
-            return config.SimVQConfig(**sizes)
-        case "simvq, basis learns":
-            return config.SimVQConfig(**sizes, learns_basis=True)
-        case "vq":
-            return config.VQConfig(**sizes)
-        case "vq, rotated":
-            return config.VQConfig(**sizes, rotates=True)
-        case "ema":
-            return config.EMAConfig(**sizes)
-        case "ema, no restart":
-            return config.EMAConfig(**sizes, restart_share=0.0)
-        case "fsq":
-            sizes["code_dim"] = num_codebooks * len(LEVELS[size])
-            return config.FSQConfig(**sizes, levels=LEVELS[size])
-        case "random":
-            return config.RandomProjectionConfig(**sizes)
-    raise ValueError(f"There is no kind {kind!r}.")
-
-
 def run_case(job: tuple[Case, int]) -> tuple[Case, int, dict[str, Any]]:
     """Train and measure, on one thread."""
     import torch
@@ -106,7 +74,7 @@ def run_case(job: tuple[Case, int]) -> tuple[Case, int, dict[str, Any]]:
 
     torch.set_num_threads(1)
     case, seed = job
-    config = create_config(case.kind, case.size, case.toy)
+    config = create_quantizer_config(case.kind, case.size, case.toy, 64)
     assert config.validate() == []
     if case.toy == 1:
         result = train_autoencoder(
@@ -163,16 +131,16 @@ def create_row(case: Case, results: Sequence[dict[str, Any]]) -> list[str]:
 
 def write(machine: str, results: dict[Case, list[dict[str, Any]]]) -> None:
     """Write the JSON of what has been measured."""
-    entry = {
-        "title": "Quantisers on toys: an autoencoder, and wav2vec 2.0 in miniature",
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": machine,
-        "commands": ["OMP_NUM_THREADS=1 python docs/measure_quantizers_toy.py --machine '…'"],
-        "columns": ["toy: quantiser", "codebooks × entries", "seeds", "utilisation", "perplexity",
-                    "reconstruction MSE", "contrastive accuracy", "distractors equal to target",
-                    "joint perplexity", "PNMI / by chance", "phone / cluster purity"],
-        "rows": [create_row(case, results[case]) for case in CASES if case in results],
-        "notes": [
+    write_result(
+        "08-quantizers-toy.json",
+        title="Quantisers on toys: an autoencoder, and wav2vec 2.0 in miniature",
+        machine=machine,
+        command="OMP_NUM_THREADS=1 python docs/measure_quantizers_toy.py --machine '…'",
+        columns=["toy: quantiser", "codebooks × entries", "seeds", "utilisation", "perplexity",
+                 "reconstruction MSE", "contrastive accuracy", "distractors equal to target",
+                 "joint perplexity", "PNMI / by chance", "phone / cluster purity"],
+        rows=[create_row(case, results[case]) for case in CASES if case in results],
+        notes=[
             "Synthetic log-mel-like frames of 40 phones and 20 speakers "
             "(`tests/acceptance/toy_speech.py`). Toy 1: one codebook, 1,500 steps of 512 frames, "
             "measured on 20,480 held-out frames; toy 2: two codebooks, 500 steps of 24 utterances "
@@ -189,15 +157,12 @@ def write(machine: str, results: dict[Case, list[dict[str, Any]]]) -> None:
             "held the codebooks open: perplexities of Gumbel 24 and 18, of SimVQ 19 and 24 (seed "
             "0).",
         ],
-    }  # fmt: skip
-    text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-    (DOCS / "results" / "08-quantizers-toy.json").write_text(text, encoding="utf-8")
+    )  # fmt: skip
 
 
 def main() -> None:
     """Measure all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
+    parser = create_parser(__doc__)
     parser.add_argument("--num-seeds", type=int, default=3, help="seeds from 0")
     parser.add_argument("--num-processes", type=int, default=1, help="cases at a time")
     options = parser.parse_args()

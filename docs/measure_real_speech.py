@@ -11,21 +11,24 @@ one thread each; about two hours on two cores.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from speechvq.decoding.scoring import compare_systems
-from speechvq.deploy.evaluation_files import read_metrics, read_results
+from measuring import (
+    DOCS,
+    create_parser,
+    describe_difference,
+    format_rate,
+    read_summary,
+    run_recipe,
+    write_result,
+)
+
+from speechvq.deploy.evaluation_files import read_metrics
 from speechvq.reporting.charts import Series, draw_lines
 
-DOCS = Path(__file__).resolve().parent
 LANGUAGES = {
     "hin_Deva": ("noa_hindi", []),
     "mdw_Latn": ("mboshi", ["max_train_seconds=3600"]),
@@ -62,22 +65,9 @@ class Experiment:
         self.runs = runs
         self.machine = machine
 
-    def run(self, verb: str, name: str, *keys: str) -> Path:
-        """Run a verb with one thread, or go on with it; returns its directory."""
-        output = self.runs / name
-        command = [sys.executable, "-m", f"recipes.{verb}", f"corpus={self.corpus}", *keys]
-        print("+", " ".join(["speechvq", *command[3:], f"output={output}"]), flush=True)
-        self.runs.mkdir(parents=True, exist_ok=True)
-        with (self.runs / f"{name.replace('/', '_')}.log").open("a") as log:
-            subprocess.run(
-                [*command, f"output={output}"],
-                check=True,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                cwd=DOCS.parent,
-            )
-        return output
+    def run(self, recipe: str, name: str, *keys: str) -> Path:
+        """Run a recipe, or go on with it; returns its directory."""
+        return run_recipe(recipe, self.corpus, self.runs / name, keys)
 
     def finetune(self, language: str, name: str, *keys: str) -> Path:
         """Finetune on a language's own source."""
@@ -126,30 +116,6 @@ class Experiment:
             "evaluate", f"test/{language}_{system}", f"model={self.runs / name / 'model'}",
             f"language={language}", "split=test", f"where=source={source}",
         )  # fmt: skip
-
-
-def read_summary(directory: Path) -> Any:
-    """`summary.json` of a run."""
-    return json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-
-
-def format_rate(metrics: dict[str, Any], name: str) -> str:
-    """A rate with its interval, in percent."""
-    low, high = metrics[f"{name}_interval"]
-    return f"{100 * metrics[name]:.1f} ({100 * low:.1f} – {100 * high:.1f})"
-
-
-def describe_difference(before: Path, after: Path) -> str:
-    """CER of `after` less that of `before`, by paired bootstrap."""
-    edits = [read_results(path)[1]["characters"] for path in (before, after)]
-    test = compare_systems(*edits)
-    assert test.difference is not None
-    assert test.low is not None
-    assert test.high is not None
-    return (
-        f"{100 * test.difference:+.1f} points ({100 * test.low:+.1f} … {100 * test.high:+.1f}), "
-        f"p = {test.p_value:.4f}"
-    )
 
 
 def measure(experiment: Experiment) -> None:
@@ -202,12 +168,17 @@ def write_results(experiment: Experiment, rates: dict[str, str]) -> None:
         f"Rates that from scratch chose on dev, of {' and '.join(SCRATCH_RATES)}: {rates_text}. "
         f"Finetuning had {PRETRAINED_RATE} and no choice. Greedy decoding, one seed."
     )
-    write_json("05-real-speech.json", experiment.machine, {
-        "title": "Real speech: pretraining against none",
-        "columns": ["language", "system", "updates", "time", "dev CER %", "test CER % (95 %)",
-                    "test WER % (95 %)"],
-        "rows": rows, "notes": notes, "headline": headline,
-    })  # fmt: skip
+    write_result(
+        "05-real-speech.json",
+        title="Real speech: pretraining against none",
+        machine=experiment.machine,
+        command=COMMAND,
+        columns=["language", "system", "updates", "time", "dev CER %", "test CER % (95 %)",
+                 "test WER % (95 %)"],
+        rows=rows,
+        notes=notes,
+        headline=headline,
+    )  # fmt: skip
     write_pretraining(experiment.runs / "pretrained", experiment.machine)
 
 
@@ -222,28 +193,34 @@ def write_pretraining(run: Path, machine: str) -> None:
     rows = [describe_line("all, training", train[-1]), describe_line("all, dev", dev[-1])]
     rows += [describe_line(code, last[code]) for code in sorted(last)]
     summary = read_summary(run)
-    write_json("06-real-speech-pretraining.json", machine, {
-        "title": "Real speech: what pretraining itself reached",
-        "columns": ["language", "contrastive loss", "accuracy %", "distractors equal to target %",
-                    "perplexity of the codebooks (of 320)"],
-        "rows": rows,
-        "notes": [
+    write_result(
+        "06-real-speech-pretraining.json",
+        title="Real speech: what pretraining itself reached",
+        machine=machine,
+        command=COMMAND,
+        columns=["language", "contrastive loss", "accuracy %", "distractors equal to target %",
+                 "perplexity of the codebooks (of 320)"],
+        rows=rows,
+        notes=[
             f"{summary['steps']} updates, {train[-1]['audio_hours']:.1f} h of audio seen in "
             f"{summary['seconds'] / 60:.0f} min on one core while the other did other runs. Each "
             "line is the last interval of 25 updates in which the language was heard; with few "
             "frames the perplexity is bounded by their number.",
             "![curves of pretraining](pretraining-curves.svg)",
         ],
-    })  # fmt: skip
+    )  # fmt: skip
     rows = [[line["step"], *describe_line("", line)[1:]] for line in train
             if line["step"] in REFERENCE_STEPS]  # fmt: skip
-    write_json("14-reference-curve.json", machine, {
-        "title": "Real speech: a healthy pretraining, update by update",
-        "columns": ["update", "contrastive loss", "accuracy %", "distractors equal to target %",
-                    "perplexity of the codebooks (of 320)"],
-        "rows": rows,
-        "notes": ["The same run, in training: means over the 25 updates before."],
-    })  # fmt: skip
+    write_result(
+        "14-reference-curve.json",
+        title="Real speech: a healthy pretraining, update by update",
+        machine=machine,
+        command=COMMAND,
+        columns=["update", "contrastive loss", "accuracy %", "distractors equal to target %",
+                 "perplexity of the codebooks (of 320)"],
+        rows=rows,
+        notes=["The same run, in training: means over the 25 updates before."],
+    )  # fmt: skip
     curves = [
         Series(
             name=code,
@@ -273,27 +250,10 @@ def describe_line(name: str, line: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def write_json(name: str, machine: str, content: dict[str, Any], command: str = COMMAND) -> None:
-    """Write one measurement for `docs/make_results.py`."""
-    entry = {
-        "title": content.pop("title"),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "machine": machine,
-        "commands": [command],
-        **content,
-    }
-    text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-    (DOCS / "results" / name).write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="what `prepare` made")
-    parser.add_argument("--runs", type=Path, required=True, help="where the runs shall lie")
-    parser.add_argument("--machine", required=True, help="processor, cores, memory, GPU")
-    options = parser.parse_args()
-    measure(Experiment(options.corpus.absolute(), options.runs.absolute(), options.machine))
+    options = create_parser(__doc__, "corpus", "runs").parse_args()
+    measure(Experiment(options.corpus, options.runs, options.machine))
 
 
 if __name__ == "__main__":

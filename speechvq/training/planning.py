@@ -21,7 +21,8 @@ from speechvq.training.config import FinetuneConfig, PretrainConfig, QuantizerIn
 from speechvq.training.continuation import check_init
 from speechvq.training.engine import choose_precision, get_world_size
 from speechvq.training.finetuning import FinetuneJob
-from speechvq.training.pretraining import PretrainJob, load_pretrain_data
+from speechvq.training.pretrain_data import load_pretrain_data
+from speechvq.training.pretraining import PretrainJob
 from speechvq.training.probe import NUM_STEPS, Probe, run_probe
 from speechvq.training.recognition_data import load_recognition_data
 from speechvq.training.recorder import format_duration

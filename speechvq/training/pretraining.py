@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import MutableMapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from fairseq2.gang import Gang
 from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from torch.nn import Module
 
-from speechvq.data.index import CorpusIndex, load_index
+from speechvq.data.index import CorpusIndex
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
-from speechvq.errors import ConfigError, DataError
+from speechvq.errors import ConfigError
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.directory import load_pretrain_model, save_model
@@ -44,80 +44,12 @@ from speechvq.training.health import CodebookHealth, HealthGuard, describe_remed
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
 from speechvq.training.metrics import read_metrics
 from speechvq.training.placement import collect_features, place_quantizer
+from speechvq.training.pretrain_data import PretrainData, load_pretrain_data
 from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 from speechvq.training.reader import PlannedReader
 from speechvq.training.run_directory import RunDirectory, to_plain
 from speechvq.training.sampling import summarize_sampling
-from speechvq.training.selection import describe_index, limit_index
-
-
-@dataclass(frozen=True)
-class PretrainData:
-    """The utterances of a pretraining run.
-
-    Attributes:
-        train: To learn from.
-        dev: To validate on, at most `max_dev_seconds` per language; may be empty.
-        old: Dev utterances of `old_corpus`, at most as many; may be empty.
-        notes: What was left out, one sentence each.
-    """
-
-    train: CorpusIndex
-    dev: CorpusIndex
-    old: CorpusIndex
-    notes: list[str]
-
-
-def load_pretrain_data(config: PretrainConfig) -> PretrainData:
-    """Read the indices of the training and dev utterances.
-
-    Raises:
-        DataError: There is nothing to learn from.
-    """
-    options: dict[str, Any] = {
-        "languages": config.languages,
-        "where": config.where,
-        "min_seconds": config.batch.min_seconds,
-    }
-    train = load_index(config.corpus, split=config.train_split, **options)
-    missing = sorted(set(config.languages) - set(train.languages))
-    if len(train) and missing:
-        raise DataError(
-            f"{', '.join(config.corpus)}: split `{config.train_split}` has no utterance of "
-            f"{', '.join(missing)}, which `languages` asks for, but of "
-            f"{', '.join(train.languages)} (where {config.where!r})."
-        )
-    if len(train) == 0:
-        raise DataError(
-            f"{', '.join(config.corpus)}: no utterance of split `{config.train_split}` is left "
-            f"(languages {config.languages or 'all'}, where {config.where!r}, at least "
-            f"{config.batch.min_seconds} s; {train.num_too_short} are shorter)."
-        )
-    dev = load_index(config.corpus, split=config.dev_split, **options)
-    known = [code in train.languages for code in dev.languages]
-    if len(dev):
-        keep = torch.tensor(known)[torch.from_numpy(dev.language).long()].numpy()
-        dev = dev.select(keep)
-    notes = []
-    if train.num_too_short:
-        notes.append(
-            f"{train.num_too_short} utterances are shorter than `batch.min_seconds` "
-            f"({config.batch.min_seconds}); they are left out."
-        )
-    if len(dev) == 0:
-        notes.append(
-            f"The corpus has no split `{config.dev_split}` of these languages: there is no "
-            "validation."
-        )
-    old = load_index(
-        config.old_corpus, split=config.dev_split, min_seconds=config.batch.min_seconds
-    )
-    if config.old_corpus and len(old) == 0:
-        notes.append(
-            f"`old_corpus` has no split `{config.dev_split}`: what is forgotten is not measured."
-        )
-    limit = config.max_dev_seconds
-    return PretrainData(train, limit_index(dev, limit), limit_index(old, limit), notes)
+from speechvq.training.selection import describe_index
 
 
 class PretrainJob(RecordedJob):

@@ -14,16 +14,15 @@ pytest.importorskip("fairseq2")
 from fairseq2.device import CPU
 from fairseq2.gang import FakeGang
 
-from speechvq.errors import DataError, TrainingDivergedError
+from speechvq.errors import TrainingDivergedError
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.directory import save_model
 from speechvq.models.presets import create_gumbel, create_preset
 from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
 from speechvq.training.guards import FiniteGuard
-from speechvq.training.pretraining import PretrainJob, load_pretrain_data
+from speechvq.training.pretraining import PretrainJob
 from speechvq.training.run_directory import RunDirectory
-from tests.support.corpora import write_tone_corpus
 
 
 def create_job(output: Path, **changes: Any) -> PretrainJob:
@@ -49,19 +48,6 @@ def test_unused_parameters_are_searched_only_where_there_are_any(
     tmp_path: Path, changes: dict[str, Any], is_static: bool
 ) -> None:
     assert create_job(tmp_path / "run", **changes).has_static_graph is is_static
-
-
-def test_language_that_the_corpus_lacks_is_named(tmp_path: Path) -> None:
-    corpus = write_tone_corpus(tmp_path / "tones", counts={"train": 1})
-    config = PretrainConfig(
-        output=str(tmp_path / "run"), corpus=[str(corpus)], languages=["tam_Taml", "tam_Latn"]
-    )
-    with pytest.raises(DataError, match=r"no utterance of tam_Latn, .* but of tam_Taml"):
-        load_pretrain_data(config)
-    config.languages = ["tam_Taml"]
-    data = load_pretrain_data(config)
-    assert data.train.languages == ("tam_Taml",)
-    assert ["no split `dev`" in note for note in data.notes] == [True]
 
 
 def test_skipped_updates_are_told_where_there_are_any(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ pytest.importorskip("fairseq2")
 
 from speechvq.config.application import load_config
 from speechvq.training.config import PretrainConfig
-from speechvq.training.pretraining import PretrainJob, load_pretrain_data
+from speechvq.training.pretrain_data import load_pretrain_data
+from speechvq.training.pretraining import PretrainJob
 from speechvq.training.probe import NUM_STEPS, NUM_WARM_UP, run_probe
 from speechvq.training.run_directory import RunDirectory
 from tests.support.corpora import TINY_MODEL, write_tone_corpus
