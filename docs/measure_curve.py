@@ -1,20 +1,20 @@
-"""Measures whether pretraining pays, and writes `docs/results/12-curve.json` and its picture.
+"""Measures whether pretraining pays, and writes `docs/results/12-curve.json` and its pictures.
 
     python docs/measure_curve.py --corpus CORPUS --runs DIRECTORY --machine '…'
 
-`tiny` is pretrained by two recipes and for several numbers of updates, then finetuned alike on ten
+`tiny` is pretrained by several recipes for several numbers of updates, then finetuned alike on ten
 minutes and on an hour of transcripts of two languages; from scratch chooses its learning rate on
-dev. All are scored on test, and compared to from scratch utterance by
-utterance. Runs are resumable: start the same line again after an interruption. Two run at a time,
-with one thread each; about three hours on two cores.
+dev. All are scored on test, and compared to from scratch utterance by utterance. Runs are
+resumable: start the same line again after an interruption. Two run at a time, with one thread each;
+about three hours on two cores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from measuring import (
     DOCS,
@@ -37,20 +37,37 @@ FINETUNE = [
     "precision=fp32", "validate_every=250", "checkpoint_every=250", "log_every=50",
     "tensorboard=false",
 ]  # fmt: skip
-SMALL_BATCHES = ["batch.batch_seconds=15"]
-RECIPES = {
-    "plain": (
-        "plain",
-        ["quantizer=gumbel_tiny", "architecture.encoder.conv_kernel=0", "quantizer_init=random"],
-    ),
-    "gumbel": ("`tiny`, Gumbel", ["quantizer=gumbel_tiny"]),
-    "small": ("`tiny`, Gumbel, batches of 15 s", ["quantizer=gumbel_tiny", *SMALL_BATCHES]),
-    "simvq": ("`tiny`, batches of 15 s", SMALL_BATCHES),
-}
-"""Name in paths: name in the table, and what pretraining is told."""
-UPDATES = {"plain": (500,), "gumbel": (500, 2400), "small": (4800,), "simvq": (4800,)}
-"""Updates of pretraining by recipe."""
 MINUTES = (10, 60)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way to pretrain.
+
+    Attributes:
+        label: Name in the table.
+        keys: What pretraining is told.
+        updates: Numbers of updates to try.
+        minutes: Minutes of transcripts to finetune on.
+    """
+
+    label: str
+    keys: tuple[str, ...]
+    updates: tuple[int, ...]
+    minutes: tuple[int, ...] = MINUTES
+
+
+RECIPES = {
+    "plain": Recipe(
+        "plain",
+        ("quantizer=gumbel_tiny", "architecture.encoder.conv_kernel=0", "quantizer_init=random"),
+        (500,),
+    ),
+    "gumbel": Recipe("`tiny`, Gumbel", ("quantizer=gumbel_tiny",), (500, 2400)),
+    "simvq": Recipe("`tiny`", (), (500, 2400)),
+    "small": Recipe("`tiny`, batches of 15 s", ("batch.batch_seconds=15",), (4800,), (10,)),
+}
+"""By name in paths."""
 STEPS = 500
 SCRATCH_RATES = ("1e-3", "2e-3")
 """Learning rates that from scratch chooses from."""
@@ -85,7 +102,7 @@ class Curve:
         return (
             run_recipe(
                 "pretrain", self.corpus, self.runs / "c" / f"{recipe}{updates}",
-                [*PRETRAIN, f"steps={updates}", *RECIPES[recipe][1]],
+                [*PRETRAIN, f"steps={updates}", *RECIPES[recipe].keys],
             )
             / "model"
         )  # fmt: skip
@@ -131,7 +148,9 @@ class Curve:
             for minutes in MINUTES
             for language in LANGUAGES
             for recipe, updates in [
-                ("", 0), *((name, number) for name in RECIPES for number in UPDATES[name])
+                ("", 0),
+                *((name, number) for name, plan in RECIPES.items()
+                  for number in plan.updates if minutes in plan.minutes),
             ]
         ]  # fmt: skip
         with ThreadPoolExecutor(2) as pool:
@@ -149,7 +168,7 @@ class Curve:
             scratch = scores[Point(point.language, point.minutes, "", 0)]
             cer, before = (read_metrics(where)["cer"] for where in (path, scratch))
             if point.updates:
-                label, gain = RECIPES[point.recipe][0], f"{100 * (cer / before - 1):+.0f} %"
+                label, gain = RECIPES[point.recipe].label, f"{100 * (cer / before - 1):+.0f} %"
                 difference = describe_difference(scratch, path)
                 differences.append(f"{point.name}: {difference}")
             else:
@@ -177,42 +196,41 @@ class Curve:
                 "`plain`: no convolution in the encoder's layers, random initial codebooks.",
                 "Paired by utterance, pretrained less from scratch: " + "; ".join(differences)
                 + ".",
-                "![error rate against hours of pretraining](curve.svg)",
+                *(f"![error rate against hours of pretraining, {minutes} min](curve-{minutes}.svg)"
+                  for minutes in MINUTES),
             ],
         )  # fmt: skip
-        picture = draw_lines(_draw_series(self, scores), x_label="hours heard in pretraining",
-                             y_label="CER on test, %")  # fmt: skip
-        (DOCS / "curve.svg").write_text(picture, encoding="utf-8")
+        for minutes in MINUTES:
+            picture = draw_lines(
+                list(_list_series(self, scores, minutes)),
+                x_label="hours heard in pretraining",
+                y_label=f"CER on test, %, {minutes} min of transcripts",
+            )
+            (DOCS / f"curve-{minutes}.svg").write_text(picture, encoding="utf-8")
 
 
 def _list_pretrainings() -> list[tuple[str, int]]:
     """Recipes and updates, the longest first."""
-    jobs = [(recipe, updates) for recipe in RECIPES for updates in UPDATES[recipe]]
+    jobs = [(name, updates) for name, recipe in RECIPES.items() for updates in recipe.updates]
     return sorted(jobs, key=lambda job: -job[1])
 
 
-def _draw_series(curve: Curve, scores: dict[Point, Path]) -> list[Series]:
-    """CER of each language, minutes and recipe, from no update on."""
-    series = []
+def _list_series(curve: Curve, scores: dict[Point, Path], minutes: int) -> Iterator[Series]:
+    """CER of each language and recipe, from no update on."""
     for language in LANGUAGES:
-        for minutes in MINUTES:
-            for recipe, (label, _) in RECIPES.items():
-                chosen: list[tuple[float, Any]] = [
-                    (float(curve.read_hours(point)), read_metrics(path))
-                    for point, path in scores.items()
-                    if (point.language, point.minutes) == (language, minutes)
-                    and point.recipe in ("", recipe)
-                ]
-                series.append(
-                    Series(
-                        name=f"{language}, {minutes} min, {label.strip('`')}",
-                        x=[hours for hours, _ in chosen],
-                        y=[100 * metrics["cer"] for _, metrics in chosen],
-                        low=[100 * metrics["cer_interval"][0] for _, metrics in chosen],
-                        high=[100 * metrics["cer_interval"][1] for _, metrics in chosen],
-                    )
-                )
-    return series
+        for name, recipe in RECIPES.items():
+            if minutes not in recipe.minutes:
+                continue
+            points = [Point(language, minutes, "", 0)]
+            points += [Point(language, minutes, name, updates) for updates in recipe.updates]
+            metrics = [read_metrics(scores[point]) for point in points]
+            yield Series(
+                name=f"{language}, {recipe.label.replace('`', '')}",
+                x=[float(curve.read_hours(point)) for point in points],
+                y=[100 * values["cer"] for values in metrics],
+                low=[100 * values["cer_interval"][0] for values in metrics],
+                high=[100 * values["cer_interval"][1] for values in metrics],
+            )
 
 
 def main() -> None:

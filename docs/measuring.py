@@ -81,7 +81,7 @@ def run_recipe(recipe: str, corpus: Path, output: Path, keys: Iterable[str]) -> 
     """
     command = [sys.executable, "-m", f"recipes.{recipe}", f"corpus={corpus}", *keys]
     command.append(f"output={output}")
-    print("+", " ".join(["speechvq", *command[3:]]), flush=True)
+    print("+", " ".join(["speechvq", recipe, *command[3:]]), flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.with_name(f"{output.name}.log").open("a") as log:
         subprocess.run(
