@@ -13,9 +13,15 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-from speechvq.data.stores import StoreFile, ask_store, create_store_error
+from speechvq.data.stores import (
+    StoreFile,
+    ask_store,
+    check_store,
+    create_store_error,
+    find_objects,
+)
 from speechvq.errors import DataError
 
 
@@ -26,6 +32,21 @@ class OutsideRootError(DataError):
 def is_remote(root: str) -> bool:
     """Returns whether a root is a URL rather than a directory of this machine."""
     return "://" in root
+
+
+def describe_remote_corpus(url: str) -> str:
+    """Returns the sentence that says how to read a corpus that lies in a store."""
+    scheme, _, place = url.partition("://")
+    name = get_source_name(place)
+    command = {
+        **dict.fromkeys(("s3", "s3a"), f"aws s3 sync --delete s3://{place} {name}"),
+        **dict.fromkeys(("gs", "gcs"), f"gcloud storage rsync -r -d gs://{place} {name}"),
+    }.get(scheme)
+    how = f"`{command}`" if command else "with the store's own tools"
+    return (
+        "A corpus is read at random places, and so from a directory of this machine only. Copy"
+        f" {url} first: {how}."
+    )
 
 
 def get_source_name(root: str) -> str:
@@ -90,7 +111,13 @@ def read_file(root: str, path: str) -> bytes:
     """Returns the contents of a file; raises what `open_file` does."""
     if is_remote(root):
         name = _check_relative(path)
-        return ask_store(root, lambda system, prefix: bytes(system.cat_file(f"{prefix}/{name}")))
+        try:
+            return ask_store(
+                root, lambda system, prefix: bytes(system.cat_file(f"{prefix}/{name}"))
+            )
+        except FileNotFoundError:
+            check_store(root)  # perhaps all of it is gone
+            raise
     return resolve_path(root, path).read_bytes()
 
 
@@ -143,18 +170,7 @@ def _check_relative(path: str) -> str:
 
 def _list_objects(root: str) -> Iterator[tuple[str, int]]:
     try:
-        objects = ask_store(root, _find_objects)
+        objects = ask_store(root, find_objects)
     except OSError as error:
         raise create_store_error(root, error) from error
     yield from sorted(objects)
-
-
-def _find_objects(system: Any, prefix: str) -> list[tuple[str, int]]:
-    """Returns names below the prefix with sizes, without the objects that stand for directories."""
-    found = system.find(prefix, detail=True)
-    names = ((name.removeprefix(prefix).lstrip("/"), info) for name, info in found.items())
-    return [
-        (name, int(info.get("size") or 0))
-        for name, info in names
-        if name and not name.endswith("/") and info["type"] == "file"
-    ]

@@ -26,8 +26,8 @@ _LISTING_COMMANDS = {
 }
 _FIRST_BLOCK_BYTES = 256 << 10
 _LAST_BLOCK_BYTES = 16 << 20
-_FINAL_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""The store has answered: there is no such object."""
+FINAL_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""The store has answered: there is no such object, and asking again is no use."""
 
 ResultT = TypeVar("ResultT")
 
@@ -64,18 +64,41 @@ def ask_store(url: str, question: Callable[[Any, str], ResultT]) -> ResultT:
         StoreError: If the store does not answer.
     """
     system, prefix = open_store(url)
-    for pause in (*RETRY_SECONDS, None):
-        try:
-            return question(system, prefix)
-        except _FINAL_ERRORS:
-            raise
-        except Exception as error:  # each plug-in has errors of its own
-            failure = error
-        if pause is None or _is_refusal(failure):
-            break
-        time.sleep(pause)
+    try:
+        return retry(lambda: question(system, prefix))
+    except FINAL_ERRORS:
+        raise
+    except Exception as error:  # each plug-in has errors of its own
+        failure = error
     check_store(url)
     raise OSError(_describe(failure)) from failure
+
+
+def retry(action: Callable[[], ResultT]) -> ResultT:
+    """Does something that may fail for a moment, a few times; raises the last failure."""
+    for pause in RETRY_SECONDS:
+        try:
+            return action()
+        except FINAL_ERRORS:
+            raise
+        except Exception as error:  # each plug-in has errors of its own
+            if _is_refusal(error):
+                raise
+        time.sleep(pause)
+    return action()
+
+
+def find_objects(system: Any, prefix: str) -> list[tuple[str, int]]:
+    """Returns the names of what lies below a prefix, with sizes, without the objects that stand for
+    directories.
+    """
+    found = system.find(prefix, detail=True)
+    names = ((name.removeprefix(prefix).lstrip("/"), info) for name, info in found.items())
+    return [
+        (name, int(info.get("size") or 0))
+        for name, info in names
+        if name and not name.endswith("/") and info["type"] == "file"
+    ]
 
 
 def check_store(url: str) -> None:
@@ -92,13 +115,15 @@ def check_store(url: str) -> None:
         raise create_store_error(url, error) from error
 
 
-def create_store_error(url: str, error: BaseException) -> StoreError:
+def create_store_error(
+    url: str, error: BaseException, what: str = "cannot be reached"
+) -> StoreError:
     """Returns the error that says which store does not answer, why, and what to do."""
     scheme = url.partition("://")[0]
     command = _LISTING_COMMANDS.get(scheme)
     tools = f"`{command} {url}`" if command else "the store's own tools"
     return StoreError(
-        f"{url} cannot be reached: {_describe(error)}. Check address, network and credentials with"
+        f"{url} {what}: {_describe(error)}. Check address, network and credentials with"
         f" {tools}, then run the same command again: it goes on where it was."
     )
 

@@ -157,7 +157,10 @@ def test_an_object_is_read_in_ranges(bucket: str) -> None:
             assert b"".join(blocks) == data
         assert sum(fetched) == len(data), "nothing is fetched twice"
         assert len(fetched) <= 5
-        with open_file(bucket, "tape") as file, io.TextIOWrapper(file, "latin-1", newline="") as text:
+        with (
+            open_file(bucket, "tape") as file,
+            io.TextIOWrapper(file, "latin-1", newline="") as text,
+        ):
             assert text.read() == data.decode("latin-1")
 
 
