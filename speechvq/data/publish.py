@@ -164,21 +164,27 @@ def _copy(
 ) -> None:
     """Copies files, and notes at the URL from time to time which are there."""
 
-    def copy(path: str) -> tuple[str, FileDigest]:
+    def copy(path: str) -> int:
         digest = _digest_file(corpus / path)
         target.put_file(corpus / path, path)
-        return path, digest
+        digests[path] = digest
+        return digest.num_bytes
 
     noted = time.monotonic()
     executor = ThreadPoolExecutor(_NUM_COPIES_AT_ONCE)
     try:
         for future in as_completed([executor.submit(copy, path) for path in paths]):
-            path, digest = future.result()
-            digests[path] = digest
-            progress.advance(digest.num_bytes)
+            progress.advance(future.result())
             if time.monotonic() - noted >= _SECONDS_BETWEEN_NOTES:
-                target.write_digests(digests)
+                target.write_digests(digests.copy())
                 noted = time.monotonic()
+    except StoreError:
+        raise
+    except BaseException:  # a signal
+        executor.shutdown(cancel_futures=True)
+        with contextlib.suppress(StoreError):
+            target.write_digests(digests)
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 
