@@ -60,7 +60,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     s3fs.S3FileSystem.clear_instance_cache()
     system = fsspec.filesystem("s3")
-    system.mkdir("bucket")
+    system.makedirs("bucket", exist_ok=True)  # the server keeps what a test before left
     for name, data in _create_objects().items():
         system.pipe_file(f"bucket/in/{name}", data)
     system.invalidate_cache()
