@@ -19,6 +19,10 @@ def run(config: ForgetConfig) -> None:
         f"Deleted {gone.num_utterances:,} utterances and {gone.num_rejected:,} rejected segments,"
         f" {gone.seconds:.1f} s, from {config.corpus}."
     )
+    if gone.commands:
+        print("It still stands where the corpus was published. Publish again, to delete it there:")
+    for command in gone.commands:
+        print(f"  {command}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 python -m data_prep.prepare input=DIR output=DIR workers=N
 python -m data_prep.prepare input=[DIR,DIR] output=DIR plan=true
+python -m data_prep.prepare input=s3://BUCKET/DIR output=DIR publish=s3://BUCKET/CORPUS
 """
 
 from __future__ import annotations

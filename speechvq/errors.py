@@ -3,8 +3,8 @@
 Every exception that speechvq raises on purpose derives from `SpeechvqError`. Entry points print its
 message, without a traceback, and leave with its `exit_code`: 2 for a bad configuration or input
 (nothing was written), 3 for training that diverged or collapsed, 4 for a full disk, 130/143 for a
-run interrupted by a signal, 1 for one that lost a process of its own. Anything else that escapes is
-a defect of ours and keeps its traceback.
+run interrupted by a signal, 1 for one that lost a process of its own or a store that it reads.
+Anything else that escapes is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class DataError(SpeechvqError):
     """Input data cannot be used; the message names file, row and id."""
 
     exit_code = 2
+
+
+class StoreError(SpeechvqError):
+    """A store does not answer; the message says which, why, and how to go on."""
 
 
 class ModelError(SpeechvqError):

@@ -27,7 +27,7 @@ from speechvq.data.archive_listing import (
 )
 from speechvq.data.embedded import ROWS_SUFFIX, read_embedded_audio
 from speechvq.data.format_names import ARCHIVE_SUFFIXES
-from speechvq.data.storage import find_size, is_remote, open_file, resolve_path
+from speechvq.data.storage import find_size, is_remote, open_file, read_file, resolve_path
 from speechvq.errors import DataError
 
 SEPARATOR = "!/"
@@ -63,13 +63,13 @@ def read_source_bytes(root: str, path: str, limits: ArchiveLimits = DEFAULT_LIMI
 
     Raises:
         OSError: If the file cannot be read.
+        StoreError: If the store does not answer.
         DataError: If the path leads out of the root, the archive lacks the member, is damaged, or
             unfolds beyond its limits.
     """
     parts = split_member_path(path)
     if parts is None:
-        with open_file(root, path) as file:
-            return file.read()
+        return read_file(root, path)
     container, member = parts
     if not is_archive(container):
         return read_embedded_audio(root, container, member)

@@ -26,7 +26,7 @@ DECISION_KEYS = (
 """Keys that change what is accepted and how it is split and spelt, but nothing that is measured."""
 _WITHOUT_EFFECT = (
     *("output", "workers", "plan", "shard", "dask_scheduler", "decide_only", "keep_measurements"),
-    "decode_timeout_seconds",
+    *("decode_timeout_seconds", "publish"),
 )
 """Keys that change how the work is done, not what comes out."""
 
@@ -134,6 +134,19 @@ def read_decision(output: Path) -> PrepareConfig:
     decided = _read(output)["decide"]
     config = adopt_config(PrepareConfig(output=str(output)))
     return replace(config, **{**decided, "decide": DecideConfig(**decided["decide"])})
+
+
+def list_deciding_overrides(output: Path) -> list[str]:
+    """Returns what must be given on the command line to decide as a corpus was decided:
+    `decide.min_snr_db=15`.
+    """
+    usual = _flatten(list_deciding_keys(PrepareConfig()))
+    decided = _flatten(list_deciding_keys(read_decision(output)))
+    return [
+        f"{key}={'null' if value is None else value}"
+        for key, value in decided.items()
+        if value != usual[key]
+    ]
 
 
 def begin_decision(output: Path, config: PrepareConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechvq.data.format_names import ARCHIVE_SUFFIXES, DIGIT_POLICIES, FORMAT_NAMES
+from speechvq.data.storage import is_remote
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
@@ -123,6 +124,10 @@ class PrepareConfig:
     output: str = MISSING_VALUE
     """Where the corpus will stand: a new or empty directory, or one that the same command was
     preparing."""
+    publish: str = ""
+    """Where the corpus is copied when it is complete: a URL (`s3://bucket/corpus`, `gs://`) or a
+    directory, empty or published to before. Only what changed is copied; measurements and the
+    report stay here."""
     workers: int = 0
     """Processes on this machine; 0 is one per core. The output does not depend on it."""
     plan: bool = False
@@ -196,6 +201,11 @@ class ForgetConfig:
         problems = []
         if self.corpus == MISSING_VALUE:
             problems.append("`corpus` must be set: `corpus=DIR`.")
+        elif is_remote(self.corpus):
+            problems.append(
+                f"`corpus` must be a directory of this machine, but is {self.corpus}: delete from"
+                " the corpus that was published there, then publish it again."
+            )
         elif not Path(self.corpus).is_dir():
             problems.append(f"`corpus` must be a directory, but {self.corpus!r} is none.")
         is_interrupted = (Path(self.corpus) / FORGET_FILE).exists()
@@ -208,7 +218,7 @@ def _check_paths(config: PrepareConfig) -> list[str]:
     problems = [
         f"`input` must name directories, archives or URLs, but {path!r} is none."
         for path in config.input
-        if "://" not in path and not Path(path).is_dir() and not _is_archive(path)
+        if not is_remote(path) and not Path(path).is_dir() and not _is_archive(path)
     ]
     if not config.input and not (Path(config.output) / PREPARE_FILE).is_file():
         problems.append(
@@ -217,9 +227,25 @@ def _check_paths(config: PrepareConfig) -> list[str]:
         )
     if config.output == MISSING_VALUE:
         problems.append("`output` must be set: `output=DIR`.")
+    elif is_remote(config.output):
+        problems.append(
+            f"`output` must be a directory of this machine, but is {config.output}: a corpus is"
+            f" made here, and copied when it is complete: `output=DIR publish={config.output}`."
+        )
     elif Path(config.output).exists() and not Path(config.output).is_dir():
         problems.append(f"`output` must be a directory, but {config.output!r} is a file.")
+    if config.publish and not is_remote(config.publish):
+        problems += _check_publish_directory(Path(config.publish), Path(config.output))
     return problems
+
+
+def _check_publish_directory(place: Path, output: Path) -> list[str]:
+    here, there = output.resolve(), place.resolve()
+    if here in (there, *there.parents) or there in here.parents:
+        return ["`publish` must lie outside `output`, and `output` outside `publish`."]
+    if place.exists() and not place.is_dir():
+        return [f"`publish` must be a directory or a URL, but {str(place)!r} is a file."]
+    return []
 
 
 def _is_archive(path: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speechvq.data.config import MISSING_VALUE
 from speechvq.data.format_names import WRITTEN_FORMAT_NAMES
+from speechvq.data.storage import describe_remote_corpus, is_remote
 
 
 @dataclass(kw_only=True)
@@ -32,7 +33,9 @@ class ConvertConfig:
             for key, example in (("corpus", "DIR"), ("output", "DIR"), ("format", "nemo"))
             if getattr(self, key) == MISSING_VALUE
         ]
-        if self.corpus != MISSING_VALUE and not Path(self.corpus).is_dir():
+        if is_remote(self.corpus):
+            problems.append(f"`corpus`: {describe_remote_corpus(self.corpus)}")
+        elif self.corpus != MISSING_VALUE and not Path(self.corpus).is_dir():
             problems.append(f"`corpus` must be a directory, but {self.corpus!r} is none.")
         if self.format not in (*WRITTEN_FORMAT_NAMES, MISSING_VALUE):
             problems.append(
@@ -41,6 +44,11 @@ class ConvertConfig:
             )
         if self.transcript not in ("text", "raw_text"):
             problems.append(f"`transcript` must be text or raw_text, but is {self.transcript!r}.")
+        if is_remote(self.output):
+            problems.append(
+                f"`output` must be a directory of this machine, but is {self.output}; copy it there"
+                " with the store's own tools."
+            )
         output = Path(self.output)
         is_taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
         if self.output != MISSING_VALUE and is_taken:

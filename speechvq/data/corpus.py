@@ -10,6 +10,7 @@ in `speechvq.data.parts` and, with units and reasons, in `docs/data_format.md`.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from speechvq.data.parts import CORPUS_SCHEMA as CORPUS_SCHEMA
 from speechvq.data.parts import PartWriter, partition_directory, read_part
 from speechvq.data.parts import parse_where as parse_where
 from speechvq.data.records import SAMPLE_RATE, Utterance
+from speechvq.data.storage import describe_remote_corpus
 from speechvq.errors import DataError
 
 FORMAT_VERSION = 1
@@ -151,8 +153,10 @@ def read_corpus_info(corpus: Path | str) -> dict[str, Any]:
     `num_utterances`.
 
     Raises:
-        DataError: If the directory is no complete corpus, or of a newer format.
+        DataError: If the directory is no complete corpus, or of a newer format, or a URL.
     """
+    if url := _find_url(corpus):
+        raise DataError(describe_remote_corpus(url))
     file = Path(corpus) / CORPUS_FILE
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
@@ -172,6 +176,14 @@ def read_corpus_info(corpus: Path | str) -> dict[str, Any]:
             " speechvq."
         )
     return info
+
+
+def _find_url(corpus: Path | str) -> str:
+    """Returns the URL that a corpus was named by; empty for a directory. A path made of a URL has
+    one slash.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", str(corpus))
+    return f"{match[1]}://{match[2]}" if match and not Path(corpus).exists() else ""
 
 
 def list_partitions(corpus: Path | str) -> list[Partition]:

@@ -31,6 +31,9 @@ from speechvq.data.audio_errors import (
 )
 from speechvq.data.decoder_process import FRAME
 from speechvq.data.recording import Recording
+from speechvq.data.storage import is_remote
+from speechvq.data.stores import check_store
+from speechvq.errors import StoreError
 
 _SECONDS_A_MEGABYTE = 20.0
 """CPU time allowed a megabyte: an hour of the densest Opus (6 kbit/s, 2.7 MB) needs eight
@@ -83,6 +86,7 @@ class Decoder:
         Raises:
             AudioError: What is wrong with the file; `DecoderCrashedError` or `DecoderHungError` if
                 the decoder did not survive it.
+            StoreError: If the store of the file does not answer.
         """
         limit = self._timeout_seconds + _SECONDS_A_MEGABYTE * num_bytes / 1e6
         request = {"root": root, "path": path, "max_seconds": max_seconds, "limit_seconds": limit}
@@ -98,7 +102,10 @@ class Decoder:
                     _check(json.loads(data))
         except EOFError:
             samples.close()
-            raise self._bury(limit) from None
+            error = self._bury(limit)
+            if isinstance(error, DecoderHungError) and is_remote(root):
+                check_store(root)
+            raise error from None
         except BaseException:
             samples.close()
             raise
@@ -210,6 +217,8 @@ def _check(end: dict[str, Any]) -> None:
             raise TooLongAudioError(end["message"], end["num_samples"])
         case "non_finite":
             raise NonFiniteAudioError(end["num_samples"], end["num_bad"])
+        case "store":
+            raise StoreError(end["message"])
         case _:
             raise AudioError(end["message"])
 

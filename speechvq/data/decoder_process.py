@@ -22,7 +22,7 @@ import numpy as np
 
 from speechvq.data.audio import open_audio, to_pcm
 from speechvq.data.audio_errors import TooLongAudioError, TruncatedAudioError
-from speechvq.errors import DataError
+from speechvq.errors import DataError, StoreError
 
 FRAME = struct.Struct("<cI")
 WALL_FACTOR = 10
@@ -73,6 +73,8 @@ def _answer(request: dict[str, Any], answers: BinaryIO) -> None:
         end["declared_seconds"] = error.declared_seconds
     except TooLongAudioError as error:
         end = {"error": "too_long", "message": str(error), "num_samples": error.num_samples}
+    except StoreError as error:
+        end = {"error": "store", "message": str(error)}
     except (DataError, OSError, ValueError, MemoryError, RuntimeError) as error:
         end = {"error": "unreadable", "message": str(error) or type(error).__name__}
     _send(answers, b"E", json.dumps(end).encode())

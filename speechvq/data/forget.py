@@ -8,6 +8,7 @@ rejects, summary and report are written anew; in the second, the measurements.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from speechvq.data.claims import read_decision
+from speechvq.data.claims import list_deciding_overrides, read_decision
 from speechvq.data.config import FORGET_FILE, ForgetConfig
 from speechvq.data.corpus import CORPUS_FILE, write_corpus_info, write_text_atomically
 from speechvq.data.decide import Decisions, decide
 from speechvq.data.parts import ROWS_PER_GROUP, write_part
 from speechvq.data.prepare_output import write_bookkeeping
+from speechvq.data.publish import list_publications
 from speechvq.data.segment_columns import SegmentColumns, load_segments
 from speechvq.data.segment_table import (
     audio_file,
@@ -46,11 +48,13 @@ class Forgotten:
         num_utterances: Rows of the corpus.
         num_rejected: Rows that had been set aside.
         seconds: Their audio.
+        commands: What deletes it where the corpus was published, too.
     """
 
     num_utterances: int
     num_rejected: int
     seconds: float
+    commands: tuple[str, ...] = ()
 
 
 def forget(config: ForgetConfig) -> Forgotten:
@@ -77,7 +81,16 @@ def forget(config: ForgetConfig) -> Forgotten:
     normalizer = read_decision(output).normalizer
     write_corpus_info(output, normalizer=get_normalizer(normalizer).identifier)
     (output / FORGET_FILE).unlink()
-    return Forgotten(**note["counts"])
+    return Forgotten(**note["counts"], commands=_list_commands(output))
+
+
+def _list_commands(output: Path) -> tuple[str, ...]:
+    """Returns the commands that publish a corpus again, decided as it is."""
+    decision = list_deciding_overrides(output)
+    return tuple(
+        shlex.join(["speechvq", "prepare", f"output={output}", *decision, f"publish={url}"])
+        for url in list_publications(output)
+    )
 
 
 def _begin(output: Path, config: ForgetConfig) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def load_index(
     files: list[Path] = []
     tables: list[pa.Table] = []
     for corpus in corpora:
-        for partition in list_partitions(Path(corpus)):
+        for partition in list_partitions(corpus):
             if partition.split != split or (languages and partition.language not in languages):
                 continue
             for path in partition.files:

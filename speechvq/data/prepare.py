@@ -49,6 +49,7 @@ from speechvq.data.prepare_plan import (
     plan_preparation,
 )
 from speechvq.data.progress import PrepareProgress, format_time
+from speechvq.data.publish import check_target, publish_corpus
 from speechvq.data.segment_columns import load_segments
 from speechvq.data.segment_table import DIRECTORY, audio_file, write_manifest_rejections
 from speechvq.data.transcripts import check_text_dependencies
@@ -76,6 +77,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
     Raises:
         ConfigError: If the configuration cannot work, or the output holds something else.
         DataError: If a manifest cannot be used.
+        StoreError: If a store does not answer; the same command goes on.
         NoSpaceError: If the disk is or will be full.
         InterruptedRunError: If a signal came; the same command goes on.
     """
@@ -84,6 +86,8 @@ def prepare_corpus(config: PrepareConfig) -> Path:
         raise ConfigError(problems)
     check_text_dependencies(config.normalizer, config.digits)
     output = Path(config.output)
+    if config.publish and not (config.plan or config.decide_only):
+        check_target(config.publish)
     if (output / FORGET_FILE).exists():
         raise ConfigError(
             [f"A deletion in {output} was interrupted; finish it: `speechvq forget corpus=…`."]
@@ -167,6 +171,12 @@ def _finish(config: PrepareConfig) -> Path:
             print(f"Decided and written in {elapsed}: {output / 'report.html'}")
         if not config.keep_measurements:
             _drop_audio(output)
+        if config.publish:
+            done = publish_corpus(output, config.publish)
+            print(
+                f"Published at {config.publish}: {done.num_copied} files copied,"
+                f" {done.num_removed} removed, {done.num_kept} were there."
+            )
     return output
 
 

@@ -33,9 +33,9 @@ class PrepareProgress:
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._bar.add_task("prepare", total=self._total)
 
-    def advance(self, seconds: float) -> None:
-        """Counts audio that is done."""
-        self._done += seconds
+    def advance(self, amount: float) -> None:
+        """Counts what is done."""
+        self._done += amount
         now = time.monotonic()
         line = self.describe(now - self._begin)
         if self._bar is not None:
@@ -67,6 +67,27 @@ class PrepareProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class PublishProgress(PrepareProgress):
+    """Progress in bytes; a context manager.
+
+    Args:
+        total_bytes: Size of the corpus.
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        super().__init__(float(total_bytes))
+
+    def describe(self, elapsed: float) -> str:
+        """Returns the line after so many seconds: share, gigabytes, rate, time left."""
+        rate = self._done / max(elapsed, 1e-9)
+        left = format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
+        return (
+            f"publish {min(1.0, self._done / self._total):4.0%}  "
+            f"{self._done / 1e9:.2f} of {self._total / 1e9:.2f} GB  "
+            f"{rate / 1e6:.0f} MB/s  {left} left"
+        )
 
 
 def format_time(seconds: float) -> str:

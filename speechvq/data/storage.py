@@ -13,13 +13,16 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-import fsspec
-
-from speechvq.errors import DataError, MissingDependencyError
-
-_PLUGINS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+from speechvq.data.stores import (
+    StoreFile,
+    ask_store,
+    check_store,
+    create_store_error,
+    find_objects,
+)
+from speechvq.errors import DataError
 
 
 class OutsideRootError(DataError):
@@ -31,6 +34,21 @@ def is_remote(root: str) -> bool:
     return "://" in root
 
 
+def describe_remote_corpus(url: str) -> str:
+    """Returns the sentence that says how to read a corpus that lies in a store."""
+    scheme, _, place = url.partition("://")
+    name = get_source_name(place)
+    command = {
+        **dict.fromkeys(("s3", "s3a"), f"aws s3 sync --delete s3://{place} {name}"),
+        **dict.fromkeys(("gs", "gcs"), f"gcloud storage rsync -r -d gs://{place} {name}"),
+    }.get(scheme)
+    how = f"`{command}`" if command else "with the store's own tools"
+    return (
+        "A corpus is read at random places, and so from a directory of this machine only. Copy"
+        f" {url} first: {how}."
+    )
+
+
 def get_source_name(root: str) -> str:
     """Returns the last part of a root's name: the name of the source unless the data has one."""
     return root.rstrip("/").rsplit("/", 1)[-1] or root
@@ -40,19 +58,17 @@ def is_directory(root: str) -> bool:
     """Returns whether a root is a directory, or a prefix under which a store has files.
 
     Raises:
-        DataError: If the store cannot be reached.
+        StoreError: If the store cannot be reached.
         MissingDependencyError: If the plug-in for the URL is not installed.
     """
     if not is_remote(root):
         return Path(root).is_dir()
-    system, prefix = _open_system(root)
     try:
-        return bool(system.isdir(prefix))
-    except Exception as error:  # each store has errors of its own: no credentials, no network
-        raise DataError(
-            f"{root} cannot be reached: {error}. Check the address, and the credentials with the "
-            "store's own tools."
-        ) from error
+        return ask_store(root, lambda system, prefix: bool(system.isdir(prefix)))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise create_store_error(root, error) from error
 
 
 def find_size(root: str, path: str) -> int | None:
@@ -61,12 +77,16 @@ def find_size(root: str, path: str) -> int | None:
     Raises:
         OutsideRootError: If the path leads out of the root.
         OSError: If it cannot be found out, as with a loop of links.
+        StoreError: If the store does not answer.
         ValueError: If the path holds a NUL.
     """
     if is_remote(root):
-        system, prefix = _open_system(root)
-        name = f"{prefix}/{_check_relative(path)}"
-        return int(system.size(name)) if system.isfile(name) else None
+        name = _check_relative(path)
+        try:
+            info = ask_store(root, lambda system, prefix: system.info(f"{prefix}/{name}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return int(info["size"] or 0) if info["type"] == "file" else None
     try:
         status = resolve_path(root, path).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -80,22 +100,36 @@ def open_file(root: str, path: str) -> BinaryIO:
     Raises:
         OutsideRootError: If the path leads out of the root.
         OSError: If it cannot be opened.
+        StoreError: If the store does not answer.
     """
     if is_remote(root):
-        system, prefix = _open_system(root)
-        return cast(BinaryIO, system.open(f"{prefix}/{_check_relative(path)}", "rb"))
+        return cast(BinaryIO, StoreFile(root, _check_relative(path)))
     return resolve_path(root, path).open("rb")
+
+
+def read_file(root: str, path: str) -> bytes:
+    """Returns the contents of a file; raises what `open_file` does."""
+    if is_remote(root):
+        name = _check_relative(path)
+        try:
+            return ask_store(
+                root, lambda system, prefix: bytes(system.cat_file(f"{prefix}/{name}"))
+            )
+        except FileNotFoundError:
+            check_store(root)  # perhaps all of it is gone
+            raise
+    return resolve_path(root, path).read_bytes()
 
 
 def list_files(root: str) -> Iterator[tuple[str, int]]:
     """Yields every file under a root with its size, by path; directories that are links are not
     entered, hidden ones neither.
+
+    Raises:
+        StoreError: If the store does not answer.
     """
     if is_remote(root):
-        system, prefix = _open_system(root)
-        found = system.find(prefix, detail=True)
-        for name, info in sorted(found.items()):
-            yield name.removeprefix(prefix).lstrip("/"), int(info.get("size") or 0)
+        yield from _list_objects(root)
         return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -134,14 +168,9 @@ def _check_relative(path: str) -> str:
     return path
 
 
-def _open_system(root: str) -> tuple[Any, str]:
-    scheme = root.partition("://")[0]
+def _list_objects(root: str) -> Iterator[tuple[str, int]]:
     try:
-        system, prefix = fsspec.core.url_to_fs(root)
-    except ImportError:
-        raise MissingDependencyError(
-            _PLUGINS.get(scheme, scheme), "cloud", f"read {scheme}://"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{root} cannot be read: {error}.") from None
-    return system, str(prefix).rstrip("/")
+        objects = ask_store(root, find_objects)
+    except OSError as error:
+        raise create_store_error(root, error) from error
+    yield from sorted(objects)

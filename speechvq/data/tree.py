@@ -75,7 +75,8 @@ class FileTree:
             folder, _, self._archive = self.root.rpartition("/")
             self.root = folder or "/"
         elif not is_directory(location):
-            raise DataError(f"`input` must name directories or archives, but {location!r} is none.")
+            found = "the store has nothing under" if is_remote(location) else "there is none at"
+            raise DataError(f"`input` must name directories or archives, but {found} {location}.")
         self.name = _strip_suffixes(get_source_name(self.root if not self._archive else location))
 
     @functools.cached_property

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from data_prep.forget import run
 from speechvq.data import prepare
 from speechvq.data.config import DecideConfig, ForgetConfig, PrepareConfig, SegmentConfig
 from speechvq.data.corpus import read_utterances
@@ -84,6 +86,33 @@ def test_a_speaker_is_forgotten_everywhere(corpus: Path) -> None:
     assert "silent" not in summary["rejected_by_reason"]
     clips = sum(pq.read_metadata(path).num_rows for path in corpus.glob("measurements/audio-*"))
     assert clips == 4
+
+
+def test_what_was_published_is_forgotten_by_the_command_that_is_named(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "memory://bucket/corpus"
+    limits = DecideConfig(min_seconds=2.5, max_tone_share=None)
+    prepare_corpus(PrepareConfig(output=str(corpus), decide=limits, publish=url))
+    store = fsspec.filesystem("memory").store
+
+    def find(name: bytes) -> list[str]:
+        return [path for path, file in store.items() if name in file.getvalue()]
+
+    assert {Path(path).suffix for path in find(b"secretanna")} == {".parquet", ".tsv"}
+    assert not [path for path in store if "measurements" in path or path.endswith(".html")]
+    run(ForgetConfig(corpus=str(corpus), speaker="secretanna"))
+    command = capsys.readouterr().out.splitlines()[-1].strip()
+    assert command == (
+        f"speechvq prepare output={corpus} decide.min_seconds=2.5 decide.max_tone_share=null"
+        f" publish={url}"
+    )
+    assert find(b"secretanna"), "not before it is published again"
+    prepare_corpus(PrepareConfig(output=str(corpus), decide=limits, publish=url))
+    assert "is complete already" in capsys.readouterr().out, "nothing was decided anew"
+    assert not find(b"secretanna")
+    assert find(b"clip5.flac")
+    store.clear()
 
 
 def test_deciding_again_does_not_bring_it_back(corpus: Path) -> None:

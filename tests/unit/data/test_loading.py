@@ -16,6 +16,7 @@ from speechvq.data.decoder import DecodedRecording
 from speechvq.data.loading import cut_part
 from speechvq.data.manifest import read_manifests
 from speechvq.data.recording import Recording
+from speechvq.errors import StoreError
 from tests.unit.data.test_archives import write_archive
 
 FLAC = encode_flac(np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32))
@@ -31,8 +32,12 @@ def test_files_archives_and_stores_hold_the_same(tmp_path: Path) -> None:
     rows, _ = read_manifests(places, language="hin_Deva")
     assert [row.source for row in rows] == ["in", "b", "rows"]
     assert [read_source_bytes(row.root, row.path) == FLAC for row in rows] == [True] * 3
-    store.rm("/rows", recursive=True)
+    store.pipe("/rows/notes", b"")
+    store.rm_file("/rows/a.flac")
     with pytest.raises(FileNotFoundError):
+        read_source_bytes(rows[2].root, rows[2].path)
+    store.rm("/rows", recursive=True)
+    with pytest.raises(StoreError, match="memory://rows cannot be reached"):
         read_source_bytes(rows[2].root, rows[2].path)
 
 
