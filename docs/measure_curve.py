@@ -23,6 +23,7 @@ from measuring import (
     format_rate,
     read_summary,
     run_recipe,
+    write_reference_curve,
     write_result,
 )
 
@@ -200,6 +201,13 @@ class Curve:
                   for minutes in MINUTES),
             ],
         )  # fmt: skip
+        write_reference_curve(
+            "17-reference-curve-simvq.json",
+            title="Real speech: a healthy pretraining, update by update (SimVQ, `tiny`)",
+            run=self.runs / "c" / "simvq2400",
+            machine=self.machine,
+            command=COMMAND,
+        )
         for minutes in MINUTES:
             picture = draw_lines(
                 list(_list_series(self, scores, minutes)),

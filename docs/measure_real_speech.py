@@ -18,11 +18,14 @@ from typing import Any
 
 from measuring import (
     DOCS,
+    PRETRAINING_COLUMNS,
     create_parser,
     describe_difference,
+    describe_pretraining,
     format_rate,
     read_summary,
     run_recipe,
+    write_reference_curve,
     write_result,
 )
 
@@ -43,7 +46,6 @@ STEPS = 1500
 SCRATCH_RATES = ("1e-3", "2e-3")
 PRETRAINED_RATE = "1e-3"
 COMMAND = "python docs/measure_real_speech.py --corpus corpus --runs runs --machine '…'"
-REFERENCE_STEPS = (25, 50, 100, 200, 400, 800, 1600, 2400)
 SYSTEMS = {
     "scratch": "from scratch",
     "scratch_long": "from scratch, with pretraining's time added",
@@ -190,16 +192,16 @@ def write_pretraining(run: Path, machine: str) -> None:
     last: dict[str, Any] = {}
     for line in train:
         last.update(line["languages"])
-    rows = [describe_line("all, training", train[-1]), describe_line("all, dev", dev[-1])]
-    rows += [describe_line(code, last[code]) for code in sorted(last)]
+    lines = {"all, training": train[-1], "all, dev": dev[-1]}
+    lines |= {code: last[code] for code in sorted(last)}
+    rows = [[name, *describe_pretraining(line)] for name, line in lines.items()]
     summary = read_summary(run)
     write_result(
         "06-real-speech-pretraining.json",
         title="Real speech: what pretraining itself reached",
         machine=machine,
         command=COMMAND,
-        columns=["language", "contrastive loss", "accuracy %", "distractors equal to target %",
-                 "perplexity of the codebooks (of 320)"],
+        columns=["language", *PRETRAINING_COLUMNS],
         rows=rows,
         notes=[
             f"{summary['steps']} updates, {train[-1]['audio_hours']:.1f} h of audio seen in "
@@ -209,18 +211,13 @@ def write_pretraining(run: Path, machine: str) -> None:
             "![curves of pretraining](pretraining-curves.svg)",
         ],
     )  # fmt: skip
-    rows = [[line["step"], *describe_line("", line)[1:]] for line in train
-            if line["step"] in REFERENCE_STEPS]  # fmt: skip
-    write_result(
+    write_reference_curve(
         "14-reference-curve.json",
-        title="Real speech: a healthy pretraining, update by update",
+        title="Real speech: a healthy pretraining, update by update (Gumbel)",
+        run=run,
         machine=machine,
         command=COMMAND,
-        columns=["update", "contrastive loss", "accuracy %", "distractors equal to target %",
-                 "perplexity of the codebooks (of 320)"],
-        rows=rows,
-        notes=["The same run, in training: means over the 25 updates before."],
-    )  # fmt: skip
+    )
     curves = [
         Series(
             name=code,
@@ -240,14 +237,6 @@ def write_pretraining(run: Path, machine: str) -> None:
     ]
     picture = draw_lines(curves, x_label="update", y_label="contrastive loss, nats")
     (DOCS / "pretraining-curves.svg").write_text(picture, encoding="utf-8")
-
-
-def describe_line(name: str, line: dict[str, Any]) -> list[str]:
-    """One row of the table of pretraining."""
-    return [
-        name, f"{line['contrastive_loss']:.2f}", f"{100 * line['accuracy']:.1f}",
-        f"{100 * line['equal_share']:.2f}", " / ".join(f"{p:.0f}" for p in line["perplexity"]),
-    ]  # fmt: skip
 
 
 def main() -> None:

@@ -37,6 +37,12 @@ FSQ_LEVELS = {
     65536: [8, 8, 8, 8, 4, 4],
 }
 """Entries of a codebook: the levels of a finite scalar quantiser with as many."""
+_REFERENCE_STEPS = (25, 50, 100, 200, 400, 800, 1600, 2400)
+PRETRAINING_COLUMNS = (
+    "contrastive loss", "accuracy %", "distractors equal to target %",
+    "perplexity of the codebooks (of 320)",
+)  # fmt: skip
+"""What `describe_pretraining` returns."""
 
 
 def create_parser(
@@ -236,3 +242,35 @@ def write_result(
         entry["headline"] = headline
     text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
     (RESULTS / name).write_text(text, encoding="utf-8")
+
+
+def describe_pretraining(line: Mapping[str, Any]) -> list[str]:
+    """The cells of `PRETRAINING_COLUMNS` for a line of `metrics.jsonl`, or a language's part."""
+    return [
+        f"{line['contrastive_loss']:.2f}", f"{100 * line['accuracy']:.1f}",
+        f"{100 * line['equal_share']:.2f}", " / ".join(f"{p:.0f}" for p in line["perplexity"]),
+    ]  # fmt: skip
+
+
+def write_reference_curve(name: str, *, title: str, run: Path, machine: str, command: str) -> None:
+    """Write how a healthy pretraining went, for others to hold theirs against.
+
+    Args:
+        name: Of the file in `docs/results`.
+        title: What was pretrained.
+        run: Its directory.
+        machine: What it ran on.
+        command: The line that was typed.
+    """
+    text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    write_result(
+        name,
+        title=title,
+        machine=machine,
+        command=command,
+        columns=["update", *PRETRAINING_COLUMNS],
+        rows=[[line["step"], *describe_pretraining(line)] for line in lines
+              if line["split"] == "train" and line["step"] in _REFERENCE_STEPS],
+        notes=["In training: means over the interval that ends at the update."],
+    )  # fmt: skip
