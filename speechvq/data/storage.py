@@ -26,6 +26,14 @@ class OutsideRootError(DataError):
     """A path leads out of its root, directly or through a link."""
 
 
+def strip_file_scheme(location: str) -> str:
+    """Returns the path of a `file://` URL, which is then confined like any path; other locations as
+    they are.
+    """
+    scheme, separator, path = location.partition("://")
+    return path if separator and scheme in ("file", "local") else location
+
+
 def is_remote(root: str) -> bool:
     """Returns whether a root is a URL rather than a directory of this machine."""
     return "://" in root
@@ -87,17 +95,37 @@ def open_file(root: str, path: str) -> BinaryIO:
     return resolve_path(root, path).open("rb")
 
 
-def list_files(root: str) -> Iterator[tuple[str, int]]:
+def list_files(
+    root: str, unlisted: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, int]]:
     """Yields every file under a root with its size, by path; directories that are links are not
     entered, hidden ones neither.
+
+    Args:
+        root: A directory or URL.
+        unlisted: Gets the directories that are links or cannot be read, each with why.
     """
+    unlisted = [] if unlisted is None else unlisted
+
+    def add_unreadable(error: OSError) -> None:
+        unlisted.append((os.path.relpath(error.filename, root), f"{error.strerror}."))
+
     if is_remote(root):
         system, prefix = _open_system(root)
         found = system.find(prefix, detail=True)
         for name, info in sorted(found.items()):
             yield name.removeprefix(prefix).lstrip("/"), int(info.get("size") or 0)
         return
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=add_unreadable):
+        links = [os.path.join(folder, n) for n in folders]  # noqa: PTH118
+        unlisted += [
+            (
+                os.path.relpath(link, root),
+                "A link to a directory is not followed; name it as input.",
+            )
+            for link in sorted(links)
+            if os.path.islink(link)  # noqa: PTH114
+        ]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             # Strings, not paths: there may be a million files.
