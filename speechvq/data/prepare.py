@@ -40,6 +40,7 @@ from speechvq.data.decide import decide
 from speechvq.data.execution import limit_threads, run_parts
 from speechvq.data.loading import STATE_DIRECTORY, get_progress_file
 from speechvq.data.manifest import ManifestRow
+from speechvq.data.own_letters import find_own_letters
 from speechvq.data.prepare_output import complete_corpus
 from speechvq.data.prepare_plan import (
     Plan,
@@ -182,7 +183,7 @@ def _decide_and_write(config: PrepareConfig) -> None:
     segments = load_segments(output)
     decisions = decide(segments, config)
     seconds = choose_part_seconds(float(segments.seconds.sum()), config.part_minutes)
-    files = plan_part_files(segments, decisions, seconds)
+    files = plan_part_files(segments, decisions, seconds, find_own_letters(output, segments))
     _begin_writing(output, config)
     todo = [file for file in files if not file.get_path(output).exists()]
     if sum(file.seconds for file in todo) <= _MAX_SECONDS_IN_PROCESS:

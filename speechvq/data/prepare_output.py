@@ -91,10 +91,9 @@ def write_bookkeeping(
     write_text_atomically(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
     )
-    write_text_atomically(
-        output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
-    )
-    write_report(output, summary, segments, decisions)
+    vocabulary = count_corpus_characters(output)
+    write_text_atomically(output / VOCABULARY_FILE, format_vocabulary(vocabulary))
+    write_report(output, summary, segments, decisions, vocabulary)
 
 
 def summarize(
