@@ -24,7 +24,7 @@ from speechvq.reporting.page import Metric, Page
 
 _ALPHAS = (1.0, 0.7, 0.5, 0.3, 0.0)
 _MAX_BARS = 60
-_MAX_RARE = 40
+_MAX_USUAL, _MAX_RARE = 120, 40
 
 _EXPLANATIONS = {
     "missing_file": "the manifest names a file that is not there",
@@ -263,9 +263,11 @@ def _add_vocabulary(page: Page, vocabulary: Sequence[CharacterCount]) -> None:
     for language, group in itertools.groupby(vocabulary, key=lambda one: one.language):
         counts = list(group)
         rare = [_show_character(one) for one in counts if one.is_rare]
-        shown = " ".join(rare[:_MAX_RARE]) + (" …" if len(rare) > _MAX_RARE else "")
-        usual = " ".join(_show_character(one) for one in counts if not one.is_rare)
-        rows.append([language, _name(language), len(counts), usual, len(rare), shown])
+        usual = [_show_character(one) for one in counts if not one.is_rare]
+        in_use = _join_some(usual, _MAX_USUAL)
+        rows.append(
+            [language, _name(language), len(counts), in_use, len(rare), _join_some(rare, _MAX_RARE)]
+        )
     page.add_table(
         ["language", "name", "characters", "in use", "rare", "the rare ones"],
         rows,
@@ -275,6 +277,10 @@ def _add_vocabulary(page: Page, vocabulary: Sequence[CharacterCount]) -> None:
             " vocabulary.tsv."
         ),
     )
+
+
+def _join_some(characters: Sequence[str], limit: int) -> str:
+    return " ".join(characters[:limit]) + (" …" if len(characters) > limit else "")
 
 
 def _show_character(one: CharacterCount) -> str:

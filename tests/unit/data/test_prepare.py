@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from speechvq.data import claims, prepare
 from speechvq.data.audio import decode_flac
@@ -301,6 +302,22 @@ def test_half_measured_with_other_versions_is_noticed(
     (output / "measurements" / "measured.json").write_text("{}")
     claim_output(output, config, plan.rows, plan.rejections)
     assert claims.read_measuring_versions(output)["silero-vad"] == "5.1"
+
+
+def test_a_worker_of_a_cluster_uses_one_thread(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(hostile, tmp_path / "out", dask_scheduler="tcp://x")
+    plan = plan_preparation(config)
+    claim_output(tmp_path / "out", config, plan.rows, plan.rejections)
+    monkeypatch.setattr(prepare, "measure_part", lambda *_: torch.get_num_threads())
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen: object = prepare._measure_part(config, plan.parts[0], frozenset())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == 1
 
 
 def test_a_kill_amid_the_first_write_and_shards_that_begin_together(

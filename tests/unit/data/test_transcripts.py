@@ -14,6 +14,7 @@ from speechvq.data.records import Flag
 from speechvq.data.text import get_normalizer
 from speechvq.data.transcripts import (
     check_text_dependencies,
+    find_mixed_letters,
     find_transcript_flags,
     has_foreign_script,
     spell_transcript,
