@@ -67,6 +67,7 @@ def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None
     assert [line.split("\t")[3] for line in rejected] == ["truncated"]
 
 
+@pytest.mark.slow
 def test_letters_of_an_alphabet_are_not_foreign(in_process: None, tmp_path: Path) -> None:
     texts = ["pyέbhi yesa", "itsωώ obia", "wa λόγος", "bεa ωa", "дa wa"]
     rows: list[dict[str, object]] = []
@@ -85,9 +86,9 @@ def test_letters_of_an_alphabet_are_not_foreign(in_process: None, tmp_path: Path
     # One transcript in 21 is under a twentieth, two are over it.
     assert flagged == ["wa λόγος", "дa wa"]
     report = (output / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Vocabulary" in report
-    assert "21 utterances of 1 languages" in report
-    assert "ε" in report
+    wanted = (">Vocabulary<", "21 utterances of 1 languages", "ε")
+    # Not asserted in the text itself: pytest compares megabytes for minutes.
+    assert [part for part in wanted if part not in report] == []
 
 
 @pytest.mark.parametrize(("max_ratio", "reason"), [(200.0, "over_archive_limit"), (1e6, "silent")])
