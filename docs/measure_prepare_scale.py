@@ -125,7 +125,7 @@ def measure_deciding(work: Path, num_rows: int) -> dict[str, float]:
     with timed(steps, "splits, duplicates, limits"):
         decisions = decide(segments, config)
     with timed(steps, "plan the part files"):
-        files = plan_part_files(segments, decisions, 3600.0)
+        files = plan_part_files(segments, decisions, 3600.0, {})
     assert len(segments) == num_rows
     assert sum(len(piece.rows) for file in files for piece in file.pieces) == int(
         decisions.is_accepted.sum()

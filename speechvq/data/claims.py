@@ -4,21 +4,37 @@ begun, so that another preparation is refused, and what was decided last.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from speechvq.data.config import PREPARE_FILE, DecideConfig, PrepareConfig, SegmentConfig
+from speechvq.data.config import (
+    PREPARE_FILE,
+    ArchiveConfig,
+    DecideConfig,
+    PrepareConfig,
+    SegmentConfig,
+)
 from speechvq.data.corpus import CORPUS_FILE, write_text_atomically
 from speechvq.data.manifest import ManifestRow
 from speechvq.data.records import Rejection
-from speechvq.data.storage import is_remote
+from speechvq.data.segment_table import DIRECTORY, MEASURED_FILE
+from speechvq.data.storage import is_remote, strip_file_scheme
 from speechvq.errors import ConfigError
 
+MEASURING_VERSION = 2
+"""Raised whenever a change of this package may change what is measured of the same audio."""
+_MEASURING_PACKAGES = ("soundfile", "av", "soxr", "pyloudnorm", "torch", "numpy")
+_DETECTOR_PACKAGES = {"silero": "silero-vad", "webrtc": "webrtcvad-wheels"}
 DECISION_KEYS = (
     *("decide", "max_transcribed_seconds", "dev_share", "test_share", "seed", "normalizer"),
     "digits",
@@ -39,9 +55,61 @@ def list_measuring_keys(config: PrepareConfig) -> dict[str, Any]:
         if key not in (*_WITHOUT_EFFECT, *DECISION_KEYS)
     }
     values["input"] = sorted(
-        path if is_remote(path) else str(Path(path).resolve()) for path in config.input
+        path if is_remote(path) else str(Path(path).resolve())
+        for path in map(strip_file_scheme, config.input)
     )
     return values
+
+
+def find_measuring_versions(config: PrepareConfig) -> dict[str, str]:
+    """Returns what measuring depends on besides configuration and input: this package's measures,
+    and the versions of what decodes, resamples, and finds speech.
+    """
+    versions = {"measuring": str(MEASURING_VERSION), "python": platform.python_version()}
+    for package in (*_MEASURING_PACKAGES, _DETECTOR_PACKAGES[config.segment.vad]):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    with contextlib.suppress(ImportError):
+        import soundfile
+
+        versions["libsndfile"] = soundfile.__libsndfile_version__
+    return versions
+
+
+def read_measuring_versions(output: Path) -> dict[str, str]:
+    """Returns the versions with which an output was measured; none where it does not say."""
+    return dict(_read(output).get("versions", {}))
+
+
+def check_versions(output: Path, config: PrepareConfig) -> None:
+    """Refuses to go on measuring with other versions than it was begun with.
+
+    Raises:
+        ConfigError: If one differs; the message names it.
+    """
+    before, now = read_measuring_versions(output), find_measuring_versions(config)
+    problems = [
+        f"{output} was begun with {name} {before.get(name, 'unknown')}, but here is"
+        f" {now.get(name, 'none')}: half of it would be measured otherwise. Go on with the"
+        " versions that it was begun with, or remove the directory."
+        for name in sorted({*now, *before})
+        if now.get(name) != before.get(name)
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+@contextlib.contextmanager
+def lock_output(output: Path) -> Iterator[None]:
+    """Keeps shards that begin or end together from writing the same file at once; a process that
+    dies lets go.
+    """
+    directory = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def list_deciding_keys(config: PrepareConfig) -> dict[str, Any]:
@@ -59,17 +127,25 @@ def claim_output(
     """Takes possession of the output directory, or finds that it is ours.
 
     Raises:
-        ConfigError: If the directory holds something else; the message names the keys that differ.
+        ConfigError: If the directory holds something else, or was half measured with other
+            versions; the message names the keys that differ.
     """
-    measuring, digest = list_measuring_keys(config), _hash_input(rows, rejections)
-    file = output / PREPARE_FILE
-    if not file.exists():
-        if output.exists() and any(output.iterdir()):
+    digest = _hash_input(rows, rejections)
+    output.mkdir(parents=True, exist_ok=True)
+    with lock_output(output):
+        _claim(output, config, digest)
+
+
+def _claim(output: Path, config: PrepareConfig, digest: str) -> None:
+    measuring = list_measuring_keys(config)
+    if not (output / PREPARE_FILE).exists():
+        # A kill amid the very first write leaves its temporary file.
+        if any(path.name != f"{PREPARE_FILE}.tmp" for path in output.iterdir()):
             raise ConfigError(
                 [f"`output` must be a new or empty directory, but {output} holds other files."]
             )
-        output.mkdir(parents=True, exist_ok=True)
-        _write(output, {"config": measuring, "input": digest, "decide": list_deciding_keys(config)})
+        claim = {"config": measuring, "input": digest, "decide": list_deciding_keys(config)}
+        _write(output, {**claim, "versions": find_measuring_versions(config)})
         return
     owner = _read(output)
     before, now = _flatten(owner["config"]), _flatten(measuring)
@@ -86,6 +162,8 @@ def claim_output(
         ]
     if problems:
         raise ConfigError(problems)
+    if not (output / DIRECTORY / MEASURED_FILE).exists():
+        check_versions(output, config)
 
 
 def adopt_config(config: PrepareConfig) -> PrepareConfig:
@@ -110,7 +188,11 @@ def adopt_config(config: PrepareConfig) -> PrepareConfig:
     if problems:
         raise ConfigError(problems)
     try:
-        changes = {**stored, "segment": SegmentConfig(**stored["segment"])}
+        changes = {
+            **stored,
+            "segment": SegmentConfig(**stored["segment"]),
+            "archive": ArchiveConfig(**stored["archive"]),
+        }
         return replace(config, **changes)
     except (TypeError, KeyError):
         raise ConfigError(

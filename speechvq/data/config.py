@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechvq.data.format_names import ARCHIVE_SUFFIXES, DIGIT_POLICIES, FORMAT_NAMES
-from speechvq.data.storage import is_remote
+from speechvq.data.storage import is_remote, strip_file_scheme
 from speechvq.data.text import NORMALIZER_NAMES, get_normalizer
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
@@ -217,8 +217,14 @@ class ForgetConfig:
 def _check_paths(config: PrepareConfig) -> list[str]:
     problems = [
         f"`input` must name directories, archives or URLs, but {path!r} is none."
-        for path in config.input
+        for path in map(strip_file_scheme, config.input)
         if not is_remote(path) and not Path(path).is_dir() and not _is_archive(path)
+    ]
+    problems += [
+        f"`input` must lie where other processes can read it, but {path!r} is in the memory of this"
+        " one; write it to a directory."
+        for path in config.input
+        if path.startswith("memory://")
     ]
     if not config.input and not (Path(config.output) / PREPARE_FILE).is_file():
         problems.append(

@@ -157,10 +157,15 @@ def _initialize_worker() -> None:
     """The parent alone answers signals; a worker uses one core and does not outlive its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    limit_threads()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def limit_threads() -> None:
+    """Lets torch use one core of this process: the others have work of their own."""
     import torch
 
     torch.set_num_threads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

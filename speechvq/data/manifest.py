@@ -9,12 +9,12 @@ Standing: first step of `speechvq.data.prepare`.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from speechvq.data.archive_listing import DEFAULT_LIMITS, ArchiveLimits
-from speechvq.data.archives import SEPARATOR, is_archive, list_members, split_member_path
+from speechvq.data.archives import is_archive, list_members, split_member_path
 from speechvq.data.formats import choose_format
 from speechvq.data.formats.rows import BadRow, RawRow, Rows
 from speechvq.data.parts import is_split_name
@@ -53,6 +53,8 @@ class ManifestRow:
         url: Where it was found, or None.
         begin_seconds: Where the utterance begins in the file; None for the whole file.
         end_seconds: Where it ends; None for the end of the file.
+        order: Place of a member in a compressed archive, or of a row in a table, from 1: these are
+            read forward. 0 where the order is no matter.
     """
 
     root: str
@@ -69,6 +71,7 @@ class ManifestRow:
     url: str | None = None
     begin_seconds: float | None = None
     end_seconds: float | None = None
+    order: int = 0
 
 
 def read_manifests(
@@ -95,16 +98,17 @@ def read_manifests(
     """
     rows: list[ManifestRow] = []
     rejections: list[Rejection] = []
-    seen: set[tuple[str, str, float | None]] = set()
+    seen: set[tuple[str, str, tuple[float | None, ...]]] = set()
     roots: dict[str, str] = {}
     for location in locations:
         found: list[ManifestRow] = []
         num_before = len(rejections)
         for row in _read_rows(FileTree(location, limits), format, language):
-            key = (row.source, row.path, getattr(row, "begin_seconds", None))
             if isinstance(row, Rejection):
                 rejections.append(row)
-            elif key in seen:
+                continue
+            key = (row.source, row.path, (row.begin_seconds, row.end_seconds))
+            if key in seen:
                 _check_source(roots, row)
                 rejections.append(
                     _reject(row, Reason.DUPLICATE, "The file stands in the manifest twice.")
@@ -118,7 +122,7 @@ def read_manifests(
                 f"{location} does not say which language is spoken. Name it with `language=`, such"
                 " as `language=hin_Deva`, or give the manifest a column `language`."
             )
-        rows += _follow_archives(found, limits)
+        rows += _number_members(found, limits)
     return rows, rejections
 
 
@@ -134,32 +138,36 @@ def _check_source(roots: Mapping[str, str], row: ManifestRow) -> None:
         )
 
 
-def _follow_archives(rows: list[ManifestRow], limits: ArchiveLimits) -> list[ManifestRow]:
-    """Puts the rows of each compressed archive into its order, as it can only be read forward."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
+def _number_members(rows: list[ManifestRow], limits: ArchiveLimits) -> list[ManifestRow]:
+    """Gives rows in compressed archives and in tables their place there."""
+    orders: dict[str, dict[str, int]] = {}
+    result = []
+    for row in rows:
         parts = split_member_path(row.path)
-        if parts is not None and is_archive(parts[0]) and not parts[0].endswith((".tar", ".zip")):
-            places[parts[0]].append(index)
-    result = list(rows)
-    for archive, indices in places.items():
-        order = _list_order(rows[indices[0]].root, archive, limits)
-        ordered = sorted(indices, key=lambda index: order[rows[index].path])
-        for place, index in zip(indices, ordered, strict=True):
-            result[place] = rows[index]
+        if parts is None or parts[0].lower().endswith((".tar", ".zip")):
+            result.append(row)
+            continue
+        container, member = parts
+        if is_archive(container):
+            if container not in orders:
+                orders[container] = _list_order(row.root, container, limits)
+            place = orders[container][member]
+        else:
+            place = int(member) if member.isdecimal() else 0
+        result.append(replace(row, order=place + 1))
     return result
 
 
 def _list_order(root: str, archive: str, limits: ArchiveLimits) -> dict[str, int]:
     members = list_members(root, archive, limits).members
-    return {f"{archive}{SEPARATOR}{name}": member.offset for name, member in members.items()}
+    return {name: member.offset for name, member in members.items()}
 
 
 def _read_rows(tree: FileTree, format: str, language: str) -> Iterator[ManifestRow | Rejection]:
     for raw in _read_raw_rows(tree, format):
         if isinstance(raw, BadRow):
             yield Rejection(
-                path=raw.where,
+                path=_show(raw.where),
                 source=tree.name,
                 language=language,
                 reason=Reason.BAD_ROW,
@@ -169,7 +177,7 @@ def _read_rows(tree: FileTree, format: str, language: str) -> Iterator[ManifestR
             yield _check_row(tree, raw, language)
     for path, refusal in tree.refusals:
         yield Rejection(
-            path=path,
+            path=_show(path),
             source=tree.name,
             language=language,
             reason=refusal.reason,
@@ -188,8 +196,46 @@ def _read_raw_rows(tree: FileTree, format: str) -> Rows:
 
 
 def _check_row(tree: FileTree, raw: RawRow, language: str) -> ManifestRow | Rejection:
+    if not _is_text(raw):
+        cells = {field.name: _show(getattr(raw, field.name)) for field in fields(raw)}
+        row = _make_row(tree, RawRow(**cells), language)
+        return _reject(row, Reason.BAD_ROW, "A name or cell is no UTF-8; rename or convert it.")
+    row = _make_row(tree, raw, language)
+    if not row.path:
+        return _reject(row, Reason.BAD_ROW, f"{raw.where} has no path.")
+    if row.split is not None and not is_split_name(row.split):
+        return _reject(row, Reason.BAD_ROW, f"{raw.where}: a split cannot be named {row.split!r}.")
+    if not _is_span(raw.begin_seconds, raw.end_seconds):
+        detail = f"{raw.where}: {raw.begin_seconds} to {raw.end_seconds} s is no part of a file."
+        return _reject(row, Reason.BAD_ROW, detail)
+    try:
+        parse_language(row.language)
+    except DataError as error:
+        hint = "" if row.language else " Name it with `language=`, such as `language=hin_Deva`."
+        return _reject(row, Reason.UNKNOWN_LANGUAGE, f"{error}{hint}")
+    return _find_file(tree, row)
+
+
+def _is_text(raw: RawRow) -> bool:
+    """Returns whether every cell can be written as UTF-8: names of files need not be text, and JSON
+    can spell half a character.
+    """
+    return all(
+        value is _show(value) for value in (getattr(raw, field.name) for field in fields(raw))
+    )
+
+
+def _show(value: Any) -> Any:
+    """Returns a cell with what is no text spelt in ASCII; itself where all is text."""
+    if not isinstance(value, str):
+        return value
+    shown = value.encode("utf-8", "backslashreplace").decode()
+    return value if shown == value else shown
+
+
+def _make_row(tree: FileTree, raw: RawRow, language: str) -> ManifestRow:
     split = raw.split or ""
-    row = ManifestRow(
+    return ManifestRow(
         root=tree.root,
         path=raw.path,
         source=raw.source or tree.name,
@@ -205,19 +251,6 @@ def _check_row(tree: FileTree, raw: RawRow, language: str) -> ManifestRow | Reje
         begin_seconds=raw.begin_seconds,
         end_seconds=raw.end_seconds,
     )
-    if not row.path:
-        return _reject(row, Reason.BAD_ROW, f"{raw.where} has no path.")
-    if row.split is not None and not is_split_name(row.split):
-        return _reject(row, Reason.BAD_ROW, f"{raw.where}: a split cannot be named {row.split!r}.")
-    if not _is_span(raw.begin_seconds, raw.end_seconds):
-        detail = f"{raw.where}: {raw.begin_seconds} to {raw.end_seconds} s is no part of a file."
-        return _reject(row, Reason.BAD_ROW, detail)
-    try:
-        parse_language(row.language)
-    except DataError as error:
-        hint = "" if row.language else " Name it with `language=`, such as `language=hin_Deva`."
-        return _reject(row, Reason.UNKNOWN_LANGUAGE, f"{error}{hint}")
-    return _find_file(tree, row)
 
 
 def _keep_length(seconds: float | None) -> float | None:

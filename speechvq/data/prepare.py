@@ -11,12 +11,10 @@ Call `prepare_corpus` under `if __name__ == "__main__":`, as it starts processes
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import sys
@@ -29,17 +27,20 @@ from types import FrameType
 from speechvq.data.claims import (
     adopt_config,
     begin_decision,
+    check_versions,
     claim_output,
     is_complete,
     list_deciding_keys,
+    lock_output,
 )
 from speechvq.data.clips import PieceResult, get_result_file, measure_part
 from speechvq.data.config import FORGET_FILE, PrepareConfig, parse_shard
 from speechvq.data.corpus import write_text_atomically
 from speechvq.data.decide import decide
-from speechvq.data.execution import run_parts
+from speechvq.data.execution import limit_threads, run_parts
 from speechvq.data.loading import STATE_DIRECTORY, get_progress_file
 from speechvq.data.manifest import ManifestRow
+from speechvq.data.own_letters import find_own_letters
 from speechvq.data.prepare_output import complete_corpus
 from speechvq.data.prepare_plan import (
     Plan,
@@ -51,15 +52,18 @@ from speechvq.data.prepare_plan import (
 from speechvq.data.progress import PrepareProgress, format_time
 from speechvq.data.publish import check_target, publish_corpus
 from speechvq.data.segment_columns import load_segments
-from speechvq.data.segment_table import DIRECTORY, audio_file, write_manifest_rejections
+from speechvq.data.segment_table import (
+    DIRECTORY,
+    MEASURED_FILE,
+    audio_file,
+    write_manifest_rejections,
+)
 from speechvq.data.transcripts import check_text_dependencies
 from speechvq.data.work import Part, choose_part_seconds
 from speechvq.data.writing import PartFile, WrittenPart, plan_part_files, write_part_file
 from speechvq.errors import ConfigError, InterruptedRunError, MissingDependencyError
 
 _MEDIA_SUFFIXES = (".webm", ".mkv", ".mka", ".m4a", ".mp4", ".aac", ".3gp", ".amr", ".wma", ".g722")
-_MEASURED_FILE = "measured.json"
-"""Beside the measurements: says that they are complete."""
 _MAX_SECONDS_IN_PROCESS = 50_000.0
 """Up to so much audio (0.8 GB) is written by this process: starting others takes longer."""
 
@@ -97,7 +101,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
         return output
     if not config.input:
         config = adopt_config(config)
-        if not (output / DIRECTORY / _MEASURED_FILE).exists():
+        if not (output / DIRECTORY / MEASURED_FILE).exists():
             raise ConfigError([f"`input` must be set: {output} has not been measured to the end."])
         return _finish(config)
     plan = plan_preparation(config)
@@ -105,7 +109,7 @@ def prepare_corpus(config: PrepareConfig) -> Path:
         print(describe_plan(plan, config))
         return output
     claim_output(output, config, plan.rows, plan.rejections)
-    if not (output / DIRECTORY / _MEASURED_FILE).exists():
+    if not (output / DIRECTORY / MEASURED_FILE).exists():
         _check_dependencies(plan.rows, config)
         check_space(plan, config)
         with _stop_on_signals(output):
@@ -143,14 +147,18 @@ def _measure(plan: Plan, config: PrepareConfig) -> bool:
     with contextlib.closing(results), PrepareProgress(sum(seconds.values())) as progress:
         for result in results:
             progress.advance(seconds[result.index])
-    num_left = sum(not get_result_file(output, part.index).exists() for part in plan.parts)
-    if num_left:
-        print(f"Shard {config.shard} is done; {num_left} pieces of work are left to other shards.")
-        return False
-    with _lock(output):
+    with lock_output(output):
+        if (output / DIRECTORY / MEASURED_FILE).exists():  # another shard was quicker
+            return True
+        num_left = sum(not get_result_file(output, part.index).exists() for part in plan.parts)
+        if num_left:
+            print(
+                f"Shard {config.shard} is done; {num_left} pieces of work are left to other shards."
+            )
+            return False
         write_manifest_rejections(output, plan.rejections)
         note = {"num_pieces": len(plan.parts), "has_audio": True}
-        write_text_atomically(output / DIRECTORY / _MEASURED_FILE, json.dumps(note) + "\n")
+        write_text_atomically(output / DIRECTORY / MEASURED_FILE, json.dumps(note) + "\n")
     return True
 
 
@@ -158,7 +166,7 @@ def _finish(config: PrepareConfig) -> Path:
     """Decides and writes, unless that is done."""
     output = Path(config.output)
     begin = time.monotonic()
-    with _stop_on_signals(output), _lock(output):
+    with _stop_on_signals(output), lock_output(output):
         if is_complete(output, config):
             print(
                 f"{output} is complete already: the same input, prepared with the same"
@@ -185,7 +193,7 @@ def _decide_and_write(config: PrepareConfig) -> None:
     segments = load_segments(output)
     decisions = decide(segments, config)
     seconds = choose_part_seconds(float(segments.seconds.sum()), config.part_minutes)
-    files = plan_part_files(segments, decisions, seconds)
+    files = plan_part_files(segments, decisions, seconds, find_own_letters(output, segments))
     _begin_writing(output, config)
     todo = [file for file in files if not file.get_path(output).exists()]
     if sum(file.seconds for file in todo) <= _MAX_SECONDS_IN_PROCESS:
@@ -224,7 +232,7 @@ def _begin_writing(output: Path, config: PrepareConfig) -> None:
 
 
 def _check_audio(output: Path, config: PrepareConfig) -> None:
-    note = json.loads((output / DIRECTORY / _MEASURED_FILE).read_text())
+    note = json.loads((output / DIRECTORY / MEASURED_FILE).read_text())
     if not note["has_audio"]:
         raise ConfigError(
             [
@@ -236,7 +244,7 @@ def _check_audio(output: Path, config: PrepareConfig) -> None:
 
 
 def _drop_audio(output: Path) -> None:
-    note_file = output / DIRECTORY / _MEASURED_FILE
+    note_file = output / DIRECTORY / MEASURED_FILE
     note = json.loads(note_file.read_text())
     if note["has_audio"]:
         write_text_atomically(note_file, json.dumps({**note, "has_audio": False}) + "\n")
@@ -245,6 +253,10 @@ def _drop_audio(output: Path) -> None:
 
 
 def _measure_part(config: PrepareConfig, part: Part, crashed: frozenset[int]) -> PieceResult:
+    # A worker of a cluster is neither set up by us nor sure to have the same packages.
+    if config.dask_scheduler:
+        check_versions(Path(config.output), config)
+        limit_threads()
     return measure_part(part, config, crashed)
 
 
@@ -273,19 +285,6 @@ def _check_dependencies(rows: list[ManifestRow], config: PrepareConfig) -> None:
         for row in rows:
             if PurePosixPath(row.path).suffix.lower() in _MEDIA_SUFFIXES:
                 raise MissingDependencyError("av", "media", f"read {row.path} and files like it")
-
-
-@contextlib.contextmanager
-def _lock(output: Path) -> Iterator[None]:
-    """Keeps two shards that end together from completing the corpus at once; a process that dies
-    lets go.
-    """
-    directory = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
 
 
 @contextlib.contextmanager

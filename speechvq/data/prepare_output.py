@@ -20,7 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from speechvq.data.claims import list_deciding_keys, list_measuring_keys
+from speechvq.data.claims import (
+    list_deciding_keys,
+    list_measuring_keys,
+    read_measuring_versions,
+)
 from speechvq.data.config import PrepareConfig
 from speechvq.data.corpus import write_corpus_info, write_text_atomically
 from speechvq.data.decide import REASONS, Decisions
@@ -87,10 +91,9 @@ def write_bookkeeping(
     write_text_atomically(
         output / "summary.json", json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
     )
-    write_text_atomically(
-        output / VOCABULARY_FILE, format_vocabulary(count_corpus_characters(output))
-    )
-    write_report(output, summary, segments, decisions)
+    vocabulary = count_corpus_characters(output)
+    write_text_atomically(output / VOCABULARY_FILE, format_vocabulary(vocabulary))
+    write_report(output, summary, segments, decisions, vocabulary)
 
 
 def summarize(
@@ -132,7 +135,7 @@ def summarize(
         "text_overlaps": _count_shared_texts(decisions),
         "normalizer": get_normalizer(config.normalizer).identifier,
         "config": {**list_measuring_keys(config), **list_deciding_keys(config)},
-        "versions": _find_versions(),
+        "versions": {**_find_versions(), **read_measuring_versions(output)},
     }
 
 

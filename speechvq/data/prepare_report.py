@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from speechvq.data.order import compute_language_shares
 from speechvq.data.prepare_samples import add_samples
 from speechvq.data.records import Reason
 from speechvq.data.segment_columns import SegmentColumns
+from speechvq.data.vocabulary import CharacterCount
 from speechvq.errors import DataError
 from speechvq.languages import parse_language
 from speechvq.reporting.cells import Cell
@@ -22,6 +24,7 @@ from speechvq.reporting.page import Metric, Page
 
 _ALPHAS = (1.0, 0.7, 0.5, 0.3, 0.0)
 _MAX_BARS = 60
+_MAX_USUAL, _MAX_RARE = 120, 40
 
 _EXPLANATIONS = {
     "missing_file": "the manifest names a file that is not there",
@@ -29,6 +32,9 @@ _EXPLANATIONS = {
     "bad_row": "the line is no row of the manifest's columns",
     "duplicate": "the file stands in the manifest twice",
     "unknown_language": "the language is no ISO 639-3 code with an ISO 15924 script",
+    "not_a_file": "a member of an archive or a folder that is a link or device",
+    "encrypted": "a member of an archive that is encrypted",
+    "over_archive_limit": "it unfolds beyond the limits under archive",
     "unreadable": "no decoder can read it",
     "decoder_crashed": "the decoder died of the file",
     "decoder_hung": "the decoder did not end in time",
@@ -60,7 +66,11 @@ _EXPLANATIONS = {
 
 
 def write_report(
-    output: Path, summary: dict[str, Any], segments: SegmentColumns, decisions: Decisions
+    output: Path,
+    summary: dict[str, Any],
+    segments: SegmentColumns,
+    decisions: Decisions,
+    vocabulary: Sequence[CharacterCount],
 ) -> None:
     """Writes `report.html` into the corpus.
 
@@ -69,10 +79,12 @@ def write_report(
         summary: What `summary.json` holds.
         segments: What was measured.
         decisions: What was decided.
+        vocabulary: The characters of its transcripts.
     """
+    num_languages = sum(row["num_utterances"] > 0 for row in summary["by_language"].values())
     page = Page(
         "Prepared corpus",
-        f"{summary['num_utterances']:,} utterances of {len(summary['by_language'])} languages, "
+        f"{summary['num_utterances']:,} utterances of {num_languages} languages, "
         f"text normaliser {summary['normalizer']}",
         footer=(
             "speechvq prepare; the same figures stand in summary.json, the rejects in rejected.tsv."
@@ -83,6 +95,7 @@ def write_report(
     _add_waterfall(page, summary)
     _add_distributions(page, summary)
     _add_sampling(page, summary)
+    _add_vocabulary(page, vocabulary)
     _add_checks(page, summary)
     add_samples(page, output, segments, decisions)
     page.add_heading("Configuration and versions")
@@ -239,6 +252,43 @@ def _add_sampling(page: Page, summary: dict[str, Any]) -> None:
 def _describe_share(share: float, hours: float, total: float) -> Cell:
     heard = share * total
     return Cell(value=share, text=f"{share:.1%} · {_hours(heard)} · {heard / hours:.1f} ×")
+
+
+def _add_vocabulary(page: Page, vocabulary: Sequence[CharacterCount]) -> None:
+    """Adds the characters of each language's transcripts, the rare ones apart."""
+    if not vocabulary:
+        return
+    page.add_heading("Vocabulary")
+    rows = []
+    for language, group in itertools.groupby(vocabulary, key=lambda one: one.language):
+        counts = list(group)
+        rare = [_show_character(one) for one in counts if one.is_rare]
+        usual = [_show_character(one) for one in counts if not one.is_rare]
+        in_use = _join_some(usual, _MAX_USUAL)
+        rows.append(
+            [language, _name(language), len(counts), in_use, len(rare), _join_some(rare, _MAX_RARE)]
+        )
+    page.add_table(
+        ["language", "name", "characters", "in use", "rare", "the rare ones"],
+        rows,
+        caption=(
+            "Characters of the transcripts, the most frequent first. Rare ones are mostly slips and"
+            " foreign words, and each becomes an output of a recogniser; counts stand in"
+            " vocabulary.tsv."
+        ),
+    )
+
+
+def _join_some(characters: Sequence[str], limit: int) -> str:
+    return " ".join(characters[:limit]) + (" …" if len(characters) > limit else "")
+
+
+def _show_character(one: CharacterCount) -> str:
+    """Returns a character that can be seen: marks on a circle, what is invisible by its number."""
+    category = unicodedata.category(one.character)
+    if category.startswith("M"):
+        return f"\u25cc{one.character}"
+    return f"U+{ord(one.character):04X}" if category.startswith(("C", "Z")) else one.character
 
 
 def _add_checks(page: Page, summary: dict[str, Any]) -> None:

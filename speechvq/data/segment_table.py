@@ -22,6 +22,8 @@ from speechvq.data.parts import ROWS_PER_GROUP
 from speechvq.data.records import Rejection
 
 DIRECTORY = "measurements"
+MEASURED_FILE = "measured.json"
+"""Beside the measurements: says that they are complete."""
 MANIFEST_PIECE = -1
 """The piece of what was rejected before any audio was read."""
 

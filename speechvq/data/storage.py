@@ -1,5 +1,5 @@
 """Where input lies: directories of this machine, or any file system of fsspec (`s3://`, `gs://`,
-`memory://`).
+other machines).
 
 A root is a directory or a URL; a path is relative to it. A path of this machine is confined to its
 root, links resolved. Standing: lowest step of reading sources; `speechvq.data.archives` looks into
@@ -27,6 +27,14 @@ from speechvq.errors import DataError
 
 class OutsideRootError(DataError):
     """A path leads out of its root, directly or through a link."""
+
+
+def strip_file_scheme(location: str) -> str:
+    """Returns the path of a `file://` URL, which is then confined like any path; other locations as
+    they are.
+    """
+    scheme, separator, path = location.partition("://")
+    return path if separator and scheme in ("file", "local") else location
 
 
 def is_remote(root: str) -> bool:
@@ -121,17 +129,37 @@ def read_file(root: str, path: str) -> bytes:
     return resolve_path(root, path).read_bytes()
 
 
-def list_files(root: str) -> Iterator[tuple[str, int]]:
+def list_files(
+    root: str, unlisted: list[tuple[str, str]] | None = None
+) -> Iterator[tuple[str, int]]:
     """Yields every file under a root with its size, by path; directories that are links are not
     entered, hidden ones neither.
+
+    Args:
+        root: A directory or URL.
+        unlisted: Gets the directories that are links or cannot be read, each with why.
 
     Raises:
         StoreError: If the store does not answer.
     """
+    unlisted = [] if unlisted is None else unlisted
+
+    def add_unreadable(error: OSError) -> None:
+        unlisted.append((os.path.relpath(error.filename, root), f"{error.strerror}."))
+
     if is_remote(root):
         yield from _list_objects(root)
         return
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=add_unreadable):
+        links = [os.path.join(folder, n) for n in folders]  # noqa: PTH118
+        unlisted += [
+            (
+                os.path.relpath(link, root),
+                "A link to a directory is not followed; name it as input.",
+            )
+            for link in sorted(links)
+            if os.path.islink(link)  # noqa: PTH114
+        ]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             # Strings, not paths: there may be a million files.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import unicodedata
 
 import regex
 
@@ -19,6 +20,8 @@ from speechvq.errors import MissingDependencyError
 from speechvq.languages import parse_language
 
 _DIGIT = regex.compile(r"\p{N}")
+_LETTER = regex.compile(r"\p{L}")
+_WORD = regex.compile(r"[\p{L}\p{M}]+")
 _NOTHING = regex.compile(r"(?!)")
 _SCRIPTS = {
     "Hans": ("Han",),
@@ -84,9 +87,34 @@ def check_text_dependencies(normalizer: str, digits: str) -> None:
             raise MissingDependencyError(package, "indic", purpose)
 
 
-def has_foreign_script(text: str, language: str) -> bool:
-    """Returns whether a text holds letters of a script that its language is not written in."""
-    return _compile_foreign(parse_language(language).script).search(text) is not None
+def has_foreign_script(text: str, language: str, own_letters: str = "") -> bool:
+    """Returns whether a text holds letters of a script that its language is not written in.
+
+    Args:
+        text: A transcript.
+        language: `hin_Deva`.
+        own_letters: Letters of other scripts that belong to the language's spelling all the same,
+            as `find_mixed_letters` gives them.
+    """
+    foreign = _compile_foreign(parse_language(language).script).findall(text)
+    return any(_get_base(letter) not in own_letters for letter in foreign)
+
+
+def find_mixed_letters(text: str, language: str) -> set[str]:
+    """Returns the letters of another script that stand amid letters of the language's own in one
+    word, without accents and in lower case: the ε of a Latin alphabet, not a foreign word.
+    """
+    pattern = _compile_foreign(parse_language(language).script)
+    found: set[str] = set()
+    for word in _WORD.findall(text):
+        foreign = pattern.findall(word)
+        if foreign and len(foreign) < len(_LETTER.findall(word)):
+            found |= {_get_base(letter) for letter in foreign}
+    return found
+
+
+def _get_base(letter: str) -> str:
+    return unicodedata.normalize("NFD", letter)[0].lower()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ from speechvq.data.archives import (
     read_source_bytes,
     split_member_path,
 )
+from speechvq.data.embedded import estimate_embedded_bytes
+from speechvq.data.records import Reason
 from speechvq.data.storage import (
     find_size,
     get_source_name,
@@ -29,6 +32,8 @@ from speechvq.data.storage import (
     is_remote,
     list_files,
     open_file,
+    resolve_path,
+    strip_file_scheme,
 )
 from speechvq.errors import DataError
 
@@ -70,6 +75,8 @@ class FileTree:
         self.location = location
         self.limits = limits
         self._archive = ""
+        location = strip_file_scheme(location)
+        self._unlisted: list[tuple[str, str]] = []
         self.root = location.rstrip("/") if is_remote(location) else str(Path(location).resolve())
         if is_archive(location) and not is_directory(location):
             folder, _, self._archive = self.root.rpartition("/")
@@ -97,12 +104,15 @@ class FileTree:
 
     @property
     def refusals(self) -> list[tuple[str, Refusal]]:
-        """What is not used of the archives that were looked into: the path of the archive or
-        member, and why.
+        """What is not used of the folders and archives that were looked into: the path of the
+        folder, archive or member, and why.
         """
+        folders = [
+            (path, Refusal("", Reason.NOT_A_FILE, detail)) for path, detail in self._unlisted
+        ]
         if "_listings" not in self.__dict__:
-            return []
-        return [
+            return folders
+        return folders + [
             (f"{archive}{SEPARATOR}{refusal.name}" if refusal.name else archive, refusal)
             for archive, listing in self._listings.items()
             for refusal in listing.refusals
@@ -111,7 +121,7 @@ class FileTree:
     @functools.cached_property
     def _files(self) -> dict[str, int]:
         """Files as they lie, with sizes; of a single archive, none beside it."""
-        return {} if self._archive else dict(list_files(self.root))
+        return {} if self._archive else dict(list_files(self.root, self._unlisted))
 
     @functools.cached_property
     def _listings(self) -> dict[str, Listing]:
@@ -148,14 +158,22 @@ class FileTree:
             return None if member is None else Entry(path, member.num_bytes)
         if parts is not None:
             size = find_size(self.root, parts[0])
-            return None if size is None else Entry(path, 0)
+            if size is None:
+                return None
+            return Entry(path, estimate_embedded_bytes(self.root, *parts))
         if not self._archive:
             size = find_size(self.root, path)
             if size is not None:
-                return Entry(path, size)
+                return Entry(self._spell(path), size)
             if not self._listings:
                 return None
-        return self.entries.get(path.removeprefix("./"))
+        return self.entries.get(posixpath.normpath(path))
+
+    def _spell(self, path: str) -> str:
+        """Returns the one spelling of a file's path, so that no file is counted twice."""
+        if path.startswith("/") or ".." in path.split("/"):
+            return str(resolve_path(self.root, path).relative_to(self.root))
+        return posixpath.normpath(path)
 
     def is_file(self, path: str) -> bool:
         """Returns whether there is such a file outside any archive."""

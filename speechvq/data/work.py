@@ -7,6 +7,8 @@ so the output does not either.
 
 from __future__ import annotations
 
+import io
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +16,17 @@ from pathlib import Path, PurePosixPath
 
 import soundfile
 
+from speechvq.data.archives import read_source_bytes, split_member_path
 from speechvq.data.manifest import ManifestRow
+from speechvq.data.storage import is_remote
+from speechvq.errors import DataError
 
 _NUM_PROBES = 32
 """Files a source and format whose headers are read to estimate lengths from sizes."""
-_BYTES_A_SECOND = 8_000.0
+_NUM_FETCHED_PROBES = 4
+"""The same for members of archives, rows of tables and files of stores, which are read whole."""
+_BYTES_A_SECOND = {".wav": 32_000.0, ".aiff": 32_000.0, ".flac": 17_000.0}
+_USUAL_BYTES_A_SECOND = 8_000.0
 """Assumed where no header can be read: 64 kbit/s."""
 
 
@@ -52,7 +60,7 @@ def divide_rows(
     Returns:
         Parts by language; rows by source and path, so that the order of the manifests is no matter.
     """
-    limit = choose_part_seconds(sum(seconds), part_minutes)
+    limit = choose_part_seconds(math.fsum(seconds), part_minutes)
     order = sorted(range(len(rows)), key=lambda index: _sort_key(rows[index]))
     parts: list[Part] = []
     current: list[ManifestRow] = []
@@ -75,8 +83,12 @@ def divide_rows(
     return parts
 
 
-def _sort_key(row: ManifestRow) -> tuple[str, str, str, float]:
-    return row.language, row.source, row.path, row.begin_seconds or 0.0
+def _sort_key(row: ManifestRow) -> tuple[str, str, str, int, str, float, float]:
+    """What can only be read forward keeps its own order, the rest is ordered by path."""
+    parts = split_member_path(row.path) if row.order else None
+    container = row.path if parts is None else parts[0]
+    begin, end = row.begin_seconds or 0.0, row.end_seconds or math.inf
+    return row.language, row.source, container, row.order, row.path, begin, end
 
 
 def choose_part_seconds(total_seconds: float, part_minutes: float) -> float:
@@ -89,17 +101,27 @@ def estimate_seconds(rows: Sequence[ManifestRow]) -> list[float]:
     """Estimates the length of every row: as declared by the manifest, else from the file's size.
 
     Seconds a byte come from the headers of some files of the same source and suffix, so that a plan
-    over a million files takes seconds.
+    over a million files takes seconds; from the same files whatever the order of the rows.
     """
     unknown: dict[tuple[str, str], list[ManifestRow]] = defaultdict(list)
     for row in rows:
-        if row.seconds is None:
+        if _get_declared(row) is None:
             unknown[_format_key(row)].append(row)
     rates = {key: _estimate_rate(members) for key, members in unknown.items()}
-    return [
-        row.num_bytes * rates[_format_key(row)] if row.seconds is None else row.seconds
-        for row in rows
-    ]
+    lengths = []
+    for row in rows:
+        seconds = _get_declared(row)
+        if seconds is None:
+            seconds = row.num_bytes * rates[_format_key(row)] - (row.begin_seconds or 0.0)
+        lengths.append(max(seconds, 0.0))
+    return lengths
+
+
+def _get_declared(row: ManifestRow) -> float | None:
+    """Returns the length that the row states itself: of the part that it names, or of the file."""
+    if row.end_seconds is not None:
+        return row.end_seconds - (row.begin_seconds or 0.0)
+    return row.seconds
 
 
 def _format_key(row: ManifestRow) -> tuple[str, str]:
@@ -108,12 +130,26 @@ def _format_key(row: ManifestRow) -> tuple[str, str]:
 
 def _estimate_rate(rows: Sequence[ManifestRow]) -> float:
     """Returns seconds a byte, from evenly spaced files."""
+    rows = sorted(rows, key=_sort_key)
     seconds = num_bytes = 0.0
-    for row in rows[:: max(1, len(rows) // _NUM_PROBES)][:_NUM_PROBES]:
+    is_fetched = is_remote(rows[0].root) or split_member_path(rows[0].path) is not None
+    if is_fetched:
+        probes = rows[:_NUM_FETCHED_PROBES]
+    else:
+        probes = rows[:: max(1, len(rows) // _NUM_PROBES)][:_NUM_PROBES]
+    for row in probes:
         try:
-            info = soundfile.info(str(Path(row.root) / row.path))
-        except (soundfile.SoundFileError, OSError):
+            info = soundfile.info(_open_probe(row, is_fetched))
+        except (soundfile.SoundFileError, OSError, DataError, ValueError):
             continue
         seconds += info.frames / info.samplerate
         num_bytes += row.num_bytes
-    return seconds / num_bytes if num_bytes else 1 / _BYTES_A_SECOND
+    if num_bytes:
+        return seconds / num_bytes
+    return 1 / _BYTES_A_SECOND.get(_format_key(rows[0])[1], _USUAL_BYTES_A_SECOND)
+
+
+def _open_probe(row: ManifestRow, is_fetched: bool) -> str | io.BytesIO:
+    if is_fetched:
+        return io.BytesIO(read_source_bytes(row.root, row.path))
+    return str(Path(row.root) / row.path)

@@ -7,7 +7,7 @@ language; `write_part_file` is a pure function of one division, run by whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from speechvq.data.records import SAMPLE_RATE, Flag
 from speechvq.data.segment_columns import SegmentColumns, create_id
 from speechvq.data.segment_table import audio_file, read_segments
 from speechvq.data.text import get_normalizer
-from speechvq.data.transcripts import spell_transcript
+from speechvq.data.transcripts import has_foreign_script, spell_transcript
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +52,7 @@ class PartFile:
         number: Its number within split and language.
         pieces: What goes into it, in order.
         seconds: How much audio that is.
+        own_letters: Letters of other scripts that belong to its language's spelling.
     """
 
     index: int
@@ -60,6 +61,7 @@ class PartFile:
     number: int
     pieces: tuple[PieceRows, ...]
     seconds: float
+    own_letters: str = ""
 
     def get_path(self, output: Path) -> Path:
         """Returns where it stands in the corpus."""
@@ -76,9 +78,13 @@ class WrittenPart:
 
 
 def plan_part_files(
-    segments: SegmentColumns, decisions: Decisions, part_seconds: float
+    segments: SegmentColumns,
+    decisions: Decisions,
+    part_seconds: float,
+    own_letters: Mapping[str, str],
 ) -> list[PartFile]:
-    """Divides what was accepted into part files of about `part_seconds`, by split and language.
+    """Divides what was accepted into part files of about `part_seconds`, by split and language,
+    which learn the letters of other scripts that are the language's own.
 
     Segments keep their order: by piece of work, so that a part file reads few pieces.
     """
@@ -107,6 +113,7 @@ def plan_part_files(
                     number=number,
                     pieces=_group_by_piece(segments, decisions, rows),
                     seconds=float(segments.seconds[rows].sum()),
+                    own_letters=own_letters.get(code, ""),
                 )
             )
     return files
@@ -145,16 +152,23 @@ def write_part_file(file: PartFile, output: Path, normalizer: str, digits: str) 
         normalizer: Name of the text normaliser.
         digits: What becomes of digits in transcripts: `flag`, `keep`, `expand`.
     """
-    tables = [_create_table(output, piece, normalizer, digits) for piece in file.pieces]
+    tables = [
+        _create_table(output, piece, normalizer, digits, file.own_letters) for piece in file.pieces
+    ]
     path = file.get_path(output)
     write_part(path, pa.concat_tables(tables))
     return WrittenPart(index=file.index, num_bytes=path.stat().st_size)
 
 
-def _create_table(output: Path, piece: PieceRows, normalizer: str, digits: str) -> pa.Table:
+def _create_table(
+    output: Path, piece: PieceRows, normalizer: str, digits: str, own_letters: str
+) -> pa.Table:
     """Returns rows of the corpus."""
     table = read_segments(output, piece.piece).take(pa.array(piece.rows, pa.int64()))
     rows = table.drop_columns(["digest", "fingerprint"]).to_pylist()
+    for row in rows if own_letters else []:
+        if not has_foreign_script(row["text"] or "", row["language"], own_letters):
+            row["flags"] = [flag for flag in row["flags"] if flag != Flag.FOREIGN_SCRIPT]
     normalize = get_normalizer(normalizer)
     spelt = [
         (None, row["flags"])

@@ -91,7 +91,8 @@ class Format:
 def read_table(
     tree: FileTree, path: str, *, delimiter: str = "\t", quoted: bool = False
 ) -> Iterator[tuple[int, list[str] | None]]:
-    """Yields line numbers with cells, headers included; None for a line with a NUL.
+    """Yields line numbers with cells, headers included; None for a line that is no row, as with a
+    NUL or a cell of more than 128 KiB.
 
     Args:
         tree: The input.
@@ -106,14 +107,18 @@ def read_table(
         reader = csv.reader(
             file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         )
-        try:
-            for cells in reader:
-                if any(cells):
-                    yield reader.line_num, cells
-        except UnicodeDecodeError as error:
-            raise _no_utf8(tree, path, error) from None
-        except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num} is no row of a table: {error}.") from None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except UnicodeDecodeError as error:
+                raise _no_utf8(tree, path, error) from None
+            except csv.Error:
+                yield reader.line_num, None
+                continue
+            if any(cells):
+                yield reader.line_num, cells
 
 
 def read_named_table(

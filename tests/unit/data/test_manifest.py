@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,10 @@ def test_formats_and_aliases(tmp_path: Path, name: str, content: str) -> None:
         ("a.wav\thin_Deva\t../up", Reason.BAD_ROW),
         ("a.wav\thin_Deva\ttrain\tmore\tcells", Reason.BAD_ROW),
         (".\thin_Deva\t", Reason.MISSING_FILE),
+        ("a.wav\thin_Deva\t" + "x" * 140_000, Reason.BAD_ROW),
+        ("./a.wav\thin_Deva\t", Reason.DUPLICATE),
+        ("../in/a.wav\thin_Deva\t", Reason.DUPLICATE),
+        ("no/../a.wav\thin_Deva\t", Reason.DUPLICATE),
     ],
 )
 def test_bad_rows_are_set_aside(tmp_path: Path, line: str, reason: Reason) -> None:
@@ -77,6 +82,54 @@ def test_bad_rows_are_set_aside(tmp_path: Path, line: str, reason: Reason) -> No
     rows, rejections = read_manifests([directory])
     assert [row.path for row in rows] == ["a.wav"]
     assert [row.reason for row in rejections] == [reason]
+
+
+def test_an_absolute_path_is_the_same_file(tmp_path: Path) -> None:
+    content = f"path\tlanguage\n{tmp_path}/in/a.wav\thin_Deva\na.wav\thin_Deva\n"
+    directory = _directory(tmp_path, "manifest.tsv", content)
+    (row,), (rejection,) = read_manifests([directory])
+    assert (row.path, row.recording, rejection.reason) == ("a.wav", "a.wav", Reason.DUPLICATE)
+
+
+def test_names_that_are_no_text_are_set_aside(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in (b"good.wav", b"bad\xff.wav"):
+        (tree / os.fsdecode(name)).write_bytes(b"x")
+    (row,), (rejection,) = read_manifests([str(tree)], language="hin_Deva")
+    assert (row.path, rejection.path) == ("good.wav", "bad\\udcff.wav")
+    assert rejection.reason == Reason.BAD_ROW
+    lines = ['{"path": "a.wav", "language": "hin_Deva"}']
+    lines += ['{"path": "a.wav", "language": "\\ud800", "text": "\\ud800"}']
+    directory = _directory(tmp_path, "manifest.jsonl", "\n".join(lines))
+    (row,), (rejection,) = read_manifests([directory])
+    assert (rejection.language, rejection.reason) == ("\\ud800", Reason.BAD_ROW)
+
+
+def test_folders_that_are_links_are_named(tmp_path: Path) -> None:
+    for folder in ("tree", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.wav").write_bytes(b"x")
+    (tmp_path / "tree" / "more").symlink_to(tmp_path / "elsewhere")
+    rows, (rejection,) = read_manifests([str(tmp_path / "tree")], language="hin_Deva")
+    assert [row.path for row in rows] == ["a.wav"]
+    assert (rejection.path, rejection.reason) == ("more", Reason.NOT_A_FILE)
+
+
+def test_file_urls_are_confined_like_paths(tmp_path: Path) -> None:
+    directory = _directory(tmp_path, "manifest.tsv", "path\tlanguage\nb.wav\thin_Deva\n")
+    (tmp_path / "secret.wav").write_bytes(b"x")
+    (tmp_path / "in" / "b.wav").symlink_to(tmp_path / "secret.wav")
+    rows, rejections = read_manifests([f"file://{directory}"])
+    assert (rows, [row.reason for row in rejections]) == ([], [Reason.OUTSIDE_INPUT])
+
+
+def test_speakers_who_begin_together_are_two(tmp_path: Path) -> None:
+    content = "path\tlanguage\tbegin_seconds\tend_seconds\n"
+    content += "a.wav\thin_Deva\t0\t3\n" + 2 * "a.wav\thin_Deva\t0\t5\n"
+    rows, (rejection,) = read_manifests([_directory(tmp_path, "manifest.tsv", content)])
+    assert [row.end_seconds for row in rows] == [3, 5]
+    assert rejection.reason == Reason.DUPLICATE
 
 
 def test_duplicates_and_declared_seconds(tmp_path: Path) -> None:

@@ -12,15 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from speechvq.data import prepare
+from speechvq.data import claims, prepare
 from speechvq.data.audio import decode_flac
+from speechvq.data.claims import claim_output
 from speechvq.data.clips import get_result_file, measure_part
 from speechvq.data.config import PrepareConfig, SegmentConfig
 from speechvq.data.corpus import read_corpus_info, read_utterances
@@ -274,6 +278,73 @@ def test_a_complete_corpus_is_left_alone(
     assert {path: path.stat().st_mtime_ns for path in prepared.rglob("*")} == before
 
 
+def test_half_measured_with_other_versions_is_noticed(
+    in_process: None, hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    config = _config(hostile, output)
+    plan = plan_preparation(config)
+    claim_output(output, config, plan.rows, plan.rejections)
+    claim_output(output, config, plan.rows, plan.rejections)
+    monkeypatch.setattr(claims, "MEASURING_VERSION", 999)
+    with pytest.raises(ConfigError, match="begun with measuring 2, but here is 999"):
+        prepare_corpus(config)
+    monkeypatch.undo()
+    claim = json.loads((output / "prepare.json").read_text())
+    claim["versions"]["silero-vad"] = "5.1"
+    (output / "prepare.json").write_text(json.dumps(claim))
+    with pytest.raises(ConfigError, match=r"begun with silero-vad 5\.1"):
+        prepare_corpus(config)
+    with pytest.raises(ConfigError, match=r"silero-vad 5\.1"):  # as a worker of a cluster sees it
+        prepare._measure_part(replace(config, dask_scheduler="tcp://x"), plan.parts[0], frozenset())
+    # What is measured to the end is only decided again, and says with what it was measured.
+    (output / "measurements").mkdir()
+    (output / "measurements" / "measured.json").write_text("{}")
+    claim_output(output, config, plan.rows, plan.rejections)
+    assert claims.read_measuring_versions(output)["silero-vad"] == "5.1"
+
+
+def test_a_worker_of_a_cluster_uses_one_thread(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(hostile, tmp_path / "out", dask_scheduler="tcp://x")
+    plan = plan_preparation(config)
+    claim_output(tmp_path / "out", config, plan.rows, plan.rejections)
+    monkeypatch.setattr(prepare, "measure_part", lambda *_: torch.get_num_threads())
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen: object = prepare._measure_part(config, plan.parts[0], frozenset())
+    finally:
+        torch.set_num_threads(before)
+    assert seen == 1
+
+
+def test_a_kill_amid_the_first_write_and_shards_that_begin_together(
+    hostile: Path, tmp_path: Path
+) -> None:
+    config = _config(hostile, tmp_path / "out")
+    plan = plan_preparation(config)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "prepare.json.tmp").write_text("{")
+    with ThreadPoolExecutor(8) as threads:
+        claimed = threads.map(
+            lambda _: claim_output(tmp_path / "out", config, plan.rows, plan.rejections), range(32)
+        )
+        assert list(claimed) == [None] * 32
+
+
+def test_a_shard_that_ends_after_the_corpus_is_complete_says_so(
+    in_process: None, hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _config(hostile, tmp_path / "out")
+    plan = plan_preparation(config)
+    (tmp_path / "out" / "measurements").mkdir(parents=True)
+    (tmp_path / "out" / "measurements" / "measured.json").write_text("{}")
+    assert prepare._measure(plan, replace(config, shard="98/99"))  # which has no piece of its own
+    assert "left to other shards" not in capsys.readouterr().out
+
+
 def test_a_directory_of_something_else_is_refused(
     prepared: Path, hostile: Path, tmp_path: Path
 ) -> None:
@@ -296,6 +367,11 @@ def test_a_full_disk(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(NoSpaceError, match="needs about"):
         prepare_corpus(_config(hostile, tmp_path / "a"))
+
+
+def test_the_memory_of_another_process_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write it to a directory"):
+        prepare_corpus(PrepareConfig(input=["memory://corpus"], output=str(tmp_path / "out")))
 
 
 def test_problems_are_named_all_at_once(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import soundfile
 
 from speechvq.data import prepare
 from speechvq.data.audio import decode_flac, encode_flac
-from speechvq.data.config import PrepareConfig
+from speechvq.data.config import DecideConfig, PrepareConfig
 from speechvq.data.corpus import read_utterances
 from speechvq.data.prepare import prepare_corpus
 from speechvq.data.prepare_plan import plan_preparation
 from speechvq.data.records import Reason
 from speechvq.errors import ConfigError
-from tests.unit.data.conftest import make_voice
+from tests.unit.data.conftest import make_voice, write_manifest
 from tests.unit.data.formats.golden import write_tree
 from tests.unit.data.test_archives import write_archive
 
@@ -65,6 +65,30 @@ def test_parts_of_a_file_in_an_archive(in_process: None, tmp_path: Path) -> None
     assert [line.split("\t")[1] for line in vocabulary[1:]] == ["ए", "क", "द", "ो"]
     rejected = (tmp_path / "b" / "rejected.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[3] for line in rejected] == ["truncated"]
+
+
+@pytest.mark.slow
+def test_letters_of_an_alphabet_are_not_foreign(in_process: None, tmp_path: Path) -> None:
+    texts = ["pyέbhi yesa", "itsωώ obia", "wa λόγος", "bεa ωa", "дa wa"]
+    rows: list[dict[str, object]] = []
+    (tmp_path / "in").mkdir()
+    for number, text in enumerate([*texts, *["wa obia"] * 16]):
+        soundfile.write(tmp_path / "in" / f"{number:02}.wav", make_voice(1, seed=number), 16_000)
+        name = {"path": f"{number:02}.wav", "language": "mdw_Latn"}
+        rows.append({**name, "transcript": text})
+    write_manifest(tmp_path / "in", rows)
+    output = tmp_path / "out"
+    config = PrepareConfig(input=[str(tmp_path / "in")], output=str(output))
+    config.segment.vad = "webrtc"
+    config.decide = DecideConfig(duplicates="keep", min_variation_db=None, max_tone_share=None)
+    prepare_corpus(config)
+    flagged = [u.raw_text for u in read_utterances(output) if "foreign_script" in u.flags]
+    # One transcript in 21 is under a twentieth, two are over it.
+    assert flagged == ["wa λόγος", "дa wa"]
+    report = (output / "report.html").read_text(encoding="utf-8")
+    wanted = (">Vocabulary<", "21 utterances of 1 languages", "ε")
+    # Not asserted in the text itself: pytest compares megabytes for minutes.
+    assert [part for part in wanted if part not in report] == []
 
 
 @pytest.mark.parametrize(("max_ratio", "reason"), [(200.0, "over_archive_limit"), (1e6, "silent")])

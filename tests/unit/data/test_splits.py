@@ -115,4 +115,4 @@ def test_division_loses_nothing(rows: list[ManifestRow], minutes: float) -> None
 
 def test_lengths_are_estimated_where_none_is_declared() -> None:
     rows = [_row(1), replace(_row(2), seconds=None, num_bytes=80_000)]
-    assert estimate_seconds(rows) == [10.0, pytest.approx(10.0)]
+    assert estimate_seconds(rows) == [10.0, pytest.approx(2.5)]

@@ -14,6 +14,7 @@ from speechvq.data.records import Flag
 from speechvq.data.text import get_normalizer
 from speechvq.data.transcripts import (
     check_text_dependencies,
+    find_mixed_letters,
     find_transcript_flags,
     has_foreign_script,
     spell_transcript,
@@ -144,6 +145,13 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_letters_of_another_script(text: str, language: str, is_foreign: bool) -> None:
     assert has_foreign_script(text, language) is is_foreign
+
+
+def test_letters_amid_a_language_s_own_are_told_from_foreign_words() -> None:
+    assert find_mixed_letters("pyέbhi itsωώ ε", "mdw_Latn") == {"ε", "ω"}
+    assert find_mixed_letters("मैं computer और λόγος", "hin_Deva") == set()
+    assert not has_foreign_script("pyέbhi ε", "mdw_Latn", "εω")
+    assert has_foreign_script("pyέbhi д", "mdw_Latn", "εω")
 
 
 def test_flags_of_a_transcript() -> None:
