@@ -1,4 +1,4 @@
-"""Configuration of an evaluation (`recipes.evaluate`); imports neither torch nor Hydra."""
+"""Configurations of evaluations and language models; import neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 MISSING_VALUE = "???"
 """What OmegaConf takes for "must be given"."""
+LM_UNITS = ("word", "character")
+LM_TRAINERS = ("auto", "kaldingram", "lmplz")
+KALDINGRAM_ORDERS = range(2, 6)
+LMPLZ_ORDERS = range(2, 7)
 
 
 @dataclass(kw_only=True)
@@ -38,15 +42,11 @@ class EvaluateConfig:
 
     def validate(self) -> list[str]:
         """Returns a sentence for every problem, none where all is well."""
-        problems = [
-            f"`{key}` must be given: {what}."
-            for key, value, what in (
-                ("corpus", self.corpus, "`corpus=DIR`, a directory that `prepare` left"),
-                ("model", self.model, "`model=DIR`, a model directory that `finetune` left"),
-                ("output", self.output, "`output=DIR`, where the report goes"),
-            )
-            if value in ("", MISSING_VALUE)
-        ]
+        problems = _find_missing(
+            ("corpus", self.corpus, "`corpus=DIR`, a directory that `prepare` left"),
+            ("model", self.model, "`model=DIR`, a model directory that `finetune` left"),
+            ("output", self.output, "`output=DIR`, where the report goes"),
+        )
         if not self.split:
             problems.append(
                 "`split` must name a split of the corpus, such as `test`, but is empty."
@@ -60,3 +60,91 @@ class EvaluateConfig:
         if len(set(self.language)) != len(self.language):
             problems.append(f"`language` must name each language once, but is {self.language!r}.")
         return problems
+
+
+@dataclass(kw_only=True)
+class TrainLmConfig:
+    """A language model, and what text it is made of."""
+
+    language: str = MISSING_VALUE
+    """Language of the text, such as `hin_Deva`."""
+    output: str = MISSING_VALUE
+    """Directory for `lm.arpa`, `lexicon.txt` and `summary.json`: new, empty, or an older one of the
+    same kind, which is replaced."""
+    corpus: str | None = None
+    """Directory of a corpus: its training transcripts are text, those of its other splits must not
+    be, and dev says how good the model is."""
+    where: str | None = None
+    """Only training transcripts of rows with these values: `source=noa_hindi`. What is kept out
+    does not depend on it."""
+    text: list[str] = field(default_factory=list)
+    """Text files, UTF-8, a sentence a line."""
+    unit: str = "word"
+    """`word`: used with a lexicon, writes known words only. `character`: writes any word."""
+    order: int | None = None
+    """Longest n-gram; null: 3 for words, 5 for characters. 6 needs KenLM's `lmplz`."""
+    prune: float = 0.0
+    """N-grams are dropped whose loss raises the perplexity by less than this share: 1e-8 is
+    gentle; 0 keeps all. By kaldingram only."""
+    min_counts: list[int] = field(default_factory=list)
+    """Least counts of 1-grams, 2-grams, …: `[0,0,2]` drops trigrams that occur once."""
+    lexicon_size: int = 0
+    """Most words in the lexicon, the most frequent; 0 for all."""
+    normalizer: str | None = None
+    """Text normaliser; null: the corpus', or `basic` without one."""
+    trainer: str = "auto"
+    """`kaldingram`, KenLM's `lmplz`, or `auto`: kaldingram up to order 5."""
+
+    def validate(self) -> list[str]:
+        """Returns a sentence for every problem, none where all is well."""
+        problems = _find_missing(
+            ("language", self.language, "`language=hin_Deva`, whose text it is"),
+            ("output", self.output, "`output=DIR`, where the language model goes"),
+        )
+        if not self.corpus and not self.text:
+            problems.append("`corpus=DIR`, `text=FILE` or both must be given, but neither is.")
+        if self.where and not self.corpus:
+            problems.append("`where` needs `corpus`: it chooses among its transcripts.")
+        if self.unit not in LM_UNITS:
+            problems.append(f"`unit` must be one of {', '.join(LM_UNITS)}, but is {self.unit!r}.")
+        if self.trainer not in LM_TRAINERS:
+            problems.append(
+                f"`trainer` must be one of {', '.join(LM_TRAINERS)}, but is {self.trainer!r}."
+            )
+        elif self.get_order() not in LMPLZ_ORDERS:
+            problems.append(f"`order` must be 2 to 6, but is {self.order}.")
+        elif self.trainer == "kaldingram" and self.get_order() not in KALDINGRAM_ORDERS:
+            problems.append(f"`order` must be 2 to 5 with kaldingram, but is {self.order}.")
+        if not 0 <= self.prune < 1:
+            problems.append(f"`prune` must be 0 or more and less than 1, but is {self.prune}.")
+        if self.prune and self.get_trainer() == "lmplz":
+            problems.append(
+                "`prune` is kaldingram's; with `lmplz` use `min_counts`, such as "
+                "`min_counts=[0,0,1]`."
+            )
+        if len(self.min_counts) > self.get_order() or any(one < 0 for one in self.min_counts):
+            problems.append(
+                f"`min_counts` must be at most `order` ({self.get_order()}) numbers from 0 up, "
+                f"but is {self.min_counts}."
+            )
+        if self.lexicon_size < 0:
+            problems.append(f"`lexicon_size` must be 0 (all) or more, but is {self.lexicon_size}.")
+        return problems
+
+    def get_order(self) -> int:
+        """Returns the order, the unit's own where none is given."""
+        return self.order if self.order is not None else 3 if self.unit == "word" else 5
+
+    def get_trainer(self) -> str:
+        """Returns who trains."""
+        if self.trainer != "auto":
+            return self.trainer
+        return "kaldingram" if self.get_order() in KALDINGRAM_ORDERS else "lmplz"
+
+
+def _find_missing(*keys: tuple[str, str, str]) -> list[str]:
+    return [
+        f"`{key}` must be given: {what}."
+        for key, value, what in keys
+        if value in ("", MISSING_VALUE)
+    ]
