@@ -156,9 +156,7 @@ def _choose_normalizer(config: TrainLmConfig) -> TextNormalizer:
     return get_normalizer("verbatim" if name == "none" else name)
 
 
-def _read_held_out(
-    config: TrainLmConfig, normalizer: TextNormalizer
-) -> dict[str, list[Sentence]]:
+def _read_held_out(config: TrainLmConfig, normalizer: TextNormalizer) -> dict[str, list[Sentence]]:
     """Sentences of all splits but train, whatever their source."""
     assert config.corpus is not None
     partitions = [

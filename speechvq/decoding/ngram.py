@@ -236,7 +236,7 @@ def _expect(path: Path, lines: Iterator[tuple[int, str]], mark: str) -> None:
 
 
 def _list_ngrams(sentences: Iterable[Collection[str]], order: int) -> set[Ngram]:
-    ngrams = {(UNKNOWN,), ("<UNK>",)}
+    ngrams: set[Ngram] = {(UNKNOWN,), ("<UNK>",)}
     for sentence in sentences:
         tokens = (BEGIN, *sentence, END)
         for length in range(1, order + 1):

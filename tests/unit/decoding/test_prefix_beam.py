@@ -17,8 +17,8 @@ LABELS = ("<pad>", "|", "a", "b")
 LEXICON = {"a": (2,), "ab": (2, 3), "bb": (3, 3)}
 
 
-def create_log_probs(seed, num_frames, num_labels=len(LABELS), sharpness=2.0):
-    logits = sharpness * np.random.default_rng(seed).normal(size=(num_frames, num_labels))
+def create_log_probs(seed, num_frames, sharpness=2.0):
+    logits = sharpness * np.random.default_rng(seed).normal(size=(num_frames, len(LABELS)))
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
 
