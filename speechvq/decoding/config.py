@@ -148,7 +148,8 @@ class TrainLmConfig:
     """N-grams are dropped whose loss raises the perplexity by less than this share: 1e-8 is
     gentle; 0 keeps all. By kaldingram only."""
     min_counts: list[int] = field(default_factory=list)
-    """Least counts of 1-grams, 2-grams, …: `[0,0,2]` drops trigrams that occur once."""
+    """Least counts of 1-grams, 2-grams, …: `[0,0,2]` drops trigrams that occur once. By `lmplz`
+    only: kaldingram's own cut-offs leave words with no probability at all."""
     lexicon_size: int = 0
     """Most words in the lexicon, the most frequent; 0 for all."""
     normalizer: str | None = None
@@ -183,6 +184,8 @@ class TrainLmConfig:
                 "`prune` is kaldingram's; with `lmplz` use `min_counts`, such as "
                 "`min_counts=[0,0,1]`."
             )
+        if self.min_counts and self.get_trainer() == "kaldingram":
+            problems.append("`min_counts` is lmplz's; with kaldingram use `prune`, such as 1e-8.")
         if len(self.min_counts) > self.get_order() or any(one < 0 for one in self.min_counts):
             problems.append(
                 f"`min_counts` must be at most `order` ({self.get_order()}) numbers from 0 up, "

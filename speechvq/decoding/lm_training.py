@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechvq.decoding.config import TrainLmConfig
+from speechvq.decoding.config import KALDINGRAM_ORDERS, TrainLmConfig
 from speechvq.decoding.language_model import (
     ARPA_FILE,
     BINARY_FILE,
@@ -231,20 +231,22 @@ def _train(work: Path, sentences: Path, config: TrainLmConfig) -> tuple[int, lis
     while True:
         _run_kaldingram(work, sentences, order, config)
         reliable = _find_reliable_order(work / ARPA_FILE)
-        if reliable >= order or order == 2:
+        if reliable >= order:
             return order, _count_ngrams(work / ARPA_FILE, order)
-        order = max(2, reliable)
+        if reliable < KALDINGRAM_ORDERS.start:
+            raise DataError(
+                "The text is too little for a language model: no two neighbouring "
+                f"{config.unit}s occur twice. Give more text of {config.language} with "
+                "`text=FILE`."
+            )
+        order = reliable
 
 
 def _run_kaldingram(work: Path, sentences: Path, order: int, config: TrainLmConfig) -> None:
     arpa = work / ARPA_FILE
-    cutoffs = [
-        f"--gt{length}min={count}"
-        for length, count in enumerate(config.min_counts[:order], start=1)
-    ]
     program = [sys.executable, "-m", "kaldingram.cli"]
     paths = ["--text", str(sentences), "--lm", str(arpa)]
-    _run([*program, "train", "--ngram-order", str(order), *paths, *cutoffs])
+    _run([*program, "train", "--ngram-order", str(order), *paths])
     if config.prune:
         pruned = work / "pruned.tmp"
         paths = ["--lm", str(arpa), "--write-lm", str(pruned)]
