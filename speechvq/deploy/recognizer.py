@@ -22,7 +22,7 @@ from torch import Tensor
 from speechvq.data.audio import decode_audio, to_16k_mono
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.greedy import decode_greedy
-from speechvq.decoding.hypotheses import Hypothesis
+from speechvq.decoding.hypotheses import EMPTY, Hypothesis
 from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder, load_language_models
 from speechvq.errors import DataError, ModelError
 from speechvq.models.ctc_model import CTCModel, CTCOutput
@@ -31,6 +31,8 @@ from speechvq.models.directory import load_model
 Waveform = NDArray[np.float32]
 _MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter audio is filled up with silence, so that every front end finds a frame."""
+_SILENCE_RMS = 10 ** (-70 / 20)
+"""Audio that never gets louder, in any tenth of a second, holds no speech: ten steps of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,14 +178,18 @@ class Recognizer:
             language: The head to use.
 
         Returns:
-            B texts.
+            B texts; "" for silence, whatever the model makes of it.
         """
         if not waveforms:
             return []
         if language in self.decoders:
             return [found[0].text for found in self.search(waveforms, language)]
         output = self.compute_logits(waveforms, language)
-        return decode_greedy(output.logits, output.lengths, self.model.vocabularies[language])
+        texts = decode_greedy(output.logits, output.lengths, self.model.vocabularies[language])
+        return [
+            "" if is_silent(waveform) else text
+            for waveform, text in zip(waveforms, texts, strict=True)
+        ]
 
     def search(self, waveforms: Sequence[Waveform], language: str) -> list[list[Hypothesis]]:
         """Recognises a batch by the language's beam search.
@@ -198,7 +204,11 @@ class Recognizer:
         if not waveforms:
             return []
         output = self.compute_logits(waveforms, language)
-        return self.decoders[language].decode(output.logits, output.lengths)
+        found = self.decoders[language].decode(output.logits, output.lengths)
+        return [
+            [EMPTY] if is_silent(waveform) else hypotheses
+            for waveform, hypotheses in zip(waveforms, found, strict=True)
+        ]
 
     @torch.inference_mode()
     def compute_logits(self, waveforms: Sequence[Waveform], language: str) -> CTCOutput:
@@ -241,6 +251,20 @@ def choose_device(name: str) -> torch.device:
             "take `device=cpu`, or see what `speechvq doctor` says."
         )
     return device
+
+
+def is_silent(waveform: Waveform) -> bool:
+    """Returns whether no tenth of a second is louder than -70 dB below full scale.
+
+    Args:
+        waveform: (S,) at 16 kHz in [-1, 1].
+    """
+    if not len(waveform):
+        return True
+    starts = np.arange(0, len(waveform), SAMPLE_RATE // 10)
+    energies = np.add.reduceat(np.square(waveform, dtype=np.float64), starts)
+    sizes = np.diff(np.append(starts, len(waveform)))
+    return bool(np.sqrt((energies / sizes).max()) < _SILENCE_RMS)
 
 
 def split_at_quiet_moments(waveform: Waveform, max_samples: int) -> list[Waveform]:

@@ -95,6 +95,8 @@ def test_recognizer_writes_words_of_the_lexicon(recognizer_directory, lms, decod
     for alone, wave in zip(texts, waves, strict=True):
         assert recognizer.recognize([wave], "mdw_Latn") == [alone]
         assert recognizer.transcribe(wave, "mdw_Latn").text == alone
+    silence = np.zeros(16_000, np.float32)
+    assert recognizer.search([silence, waves[0]], "mdw_Latn")[0] == [EMPTY]
     assert recognizer.recognize([], "mdw_Latn") == recognizer.search([], "mdw_Latn") == []
 
 
