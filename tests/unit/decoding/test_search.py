@@ -19,7 +19,7 @@ from speechvq.models.vocabulary import CharacterVocabulary
 
 VOCABULARY = CharacterVocabulary("ab")
 SEPARATOR = 2
-EXHAUSTIVE = {"beam_size": 10**5, "beam_threshold": 1e3, "num_best": 10**6}
+EXHAUSTIVE = {"beam_size": 10**5, "beam_threshold": 1e5, "num_best": 10**6}
 seeds = given(
     seed=st.integers(0, 10**6), num_frames=st.integers(1, 5), weight=st.floats(0, 2, width=32),
     word_score=st.floats(-2, 2, width=32),
