@@ -28,6 +28,7 @@ _ORDER = (
         "pretrain",
         "finetune",
         "train_lm",
+        "tune_lm",
         "evaluate",
         "transcribe",
     ),

@@ -21,6 +21,7 @@ from speechvq.decoding.scoring import UtteranceScores, score_utterances
 from speechvq.deploy.evaluation_files import check_output, compute_model_digest, write_evaluation
 from speechvq.deploy.evaluation_report import create_report
 from speechvq.deploy.evaluation_result import Evaluation, Result
+from speechvq.deploy.n_best import NBest, add_decoders, compute_oracle, normalize_n_best
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer, Waveform
 from speechvq.errors import ConfigError, DataError, ModelError
@@ -68,7 +69,9 @@ def score_recognizer(config: EvaluateConfig) -> Evaluation:
     info = read_corpus_info(config.corpus)
     recognizer = Recognizer.load(config.model, device=config.device)
     selection = _select(config, recognizer)
-    hypotheses, elapsed = _recognize_all(config, recognizer, selection.utterances)
+    languages = {row.id: row.language for row in selection.utterances}
+    conditions = add_decoders(recognizer, config, sorted(set(languages.values())))
+    hypotheses, n_best, elapsed = _recognize_all(config, recognizer, selection.utterances)
     results = [
         Result(
             id=row.id,
@@ -80,6 +83,9 @@ def score_recognizer(config: EvaluateConfig) -> Evaluation:
         )
         for row in selection.utterances
     ]
+    n_best = normalize_n_best(
+        n_best, languages, lambda text, code: normalize_hypothesis(text, normalizer, code)
+    )
     return Evaluation(
         config=config,
         results=results,
@@ -91,6 +97,9 @@ def score_recognizer(config: EvaluateConfig) -> Evaluation:
         num_untranscribed=selection.num_untranscribed,
         shared_speakers=_find_shared_speakers(config, results),
         unwritable=_count_unwritable(recognizer, results),
+        decoding=conditions,
+        n_best=n_best,
+        oracle=compute_oracle({one.id: one.reference for one in results}, n_best),
     )
 
 
@@ -214,10 +223,11 @@ def _choose_languages(config: EvaluateConfig, recognizer: Recognizer) -> list[st
 
 def _recognize_all(
     config: EvaluateConfig, recognizer: Recognizer, utterances: list[Utterance]
-) -> tuple[dict[str, str], float]:
+) -> tuple[dict[str, str], NBest, float]:
     wanted = {row.id for row in utterances}
     progress = ProgressLine("evaluate", sum(row.num_seconds for row in utterances))
     hypotheses: dict[str, str] = {}
+    n_best: NBest = {}
     elapsed = 0.0
     for language in sorted({row.language for row in utterances}):
         rows = read_utterances(
@@ -231,12 +241,18 @@ def _recognize_all(
         for batch in batch_by_length(chosen, config.batch_seconds):
             begin = time.perf_counter()
             waveforms: list[Waveform] = [decode_flac(row.audio) for row in batch]
-            texts = recognizer.recognize(waveforms, language)
+            names = [row.id for row in batch]
+            if language in recognizer.decoders:
+                found = recognizer.search(waveforms, language)
+                n_best.update(zip(names, found, strict=True))
+                texts = [one[0].text for one in found]
+            else:
+                texts = recognizer.recognize(waveforms, language)
             elapsed += time.perf_counter() - begin
-            hypotheses.update(zip((row.id for row in batch), texts, strict=True))
+            hypotheses.update(zip(names, texts, strict=True))
             progress.advance(len(batch), sum(row.num_samples for row in batch) / SAMPLE_RATE)
     progress.close()
-    return hypotheses, elapsed
+    return hypotheses, n_best, elapsed
 
 
 def _score(results: list[Result], normalizer: str) -> UtteranceScores:

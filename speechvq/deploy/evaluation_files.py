@@ -17,6 +17,7 @@ import numpy as np
 from speechvq.decoding.alignment import EditCounts
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.evaluation_result import KIND, Evaluation, Result
+from speechvq.deploy.n_best import N_BEST_FILE, format_n_best
 from speechvq.errors import ConfigError, DataError
 from speechvq.reporting.page import Page
 
@@ -31,7 +32,10 @@ _COLUMNS = (
     *(f"{unit}_{count.removeprefix('reference_')}" for unit in _COLUMN_UNITS for count in _COUNTS),
 )
 # What makes two evaluations the same; the rest changes speed or the look of the page only.
-_IDENTITY = ("corpus", "model", "language", "split", "where", "limit", "normalizer")
+_IDENTITY = (
+    *("corpus", "model", "language", "split", "where", "limit", "normalizer"),
+    *("decoder", "lm", "lm_weight", "word_score", "beam_size", "num_best"),
+)
 
 
 def check_output(config: EvaluateConfig) -> None:
@@ -80,7 +84,7 @@ def compute_model_digest(directory: str | os.PathLike[str]) -> str:
 
 
 def write_evaluation(evaluation: Evaluation, page: Page) -> None:
-    """Writes the three files of an evaluation; `metrics.json` last, as the sign of completeness."""
+    """Writes the files of an evaluation; `metrics.json` last, as the sign of completeness."""
     output = Path(evaluation.config.output)
     output.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(_COLUMNS)]
@@ -93,6 +97,9 @@ def write_evaluation(evaluation: Evaluation, page: Page) -> None:
         cells += [str(array[row]) for array in arrays]
         lines.append("\t".join(_clean(cell) for cell in cells))
     _write_atomically(output / HYPOTHESES_FILE, "\n".join(lines) + "\n")
+    if evaluation.n_best:
+        names = [result.id for result in evaluation.results if result.id in evaluation.n_best]
+        _write_atomically(output / N_BEST_FILE, format_n_best(names, evaluation.n_best))
     page.write(output / REPORT_FILE)
     metrics = json.dumps(evaluation.to_metrics(), ensure_ascii=False, indent=2)
     _write_atomically(output / METRICS_FILE, metrics + "\n")

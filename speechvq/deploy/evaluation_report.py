@@ -59,6 +59,12 @@ def describe(evaluation: Evaluation) -> str:
             f"CER {format_rate(group.cer.rate)} ({format_interval(group.cer)}), "
             f"{group.num_utterances:,} utterances, {group.seconds / 3600:.2f} h"
         )
+    if evaluation.oracle is not None:
+        lines.append(
+            f"best of at most {evaluation.oracle['num_best']}: "
+            f"WER {format_rate(evaluation.oracle['wer'])}, "
+            f"CER {format_rate(evaluation.oracle['cer'])}"
+        )
     lines += [f"warning: {warning}" for warning in evaluation.list_warnings()]
     lines.append(f"report: {Path(evaluation.config.output) / 'report.html'}")
     return "\n".join(lines)
@@ -144,6 +150,13 @@ def _add_errors(page: Page, evaluation: Evaluation) -> None:
             ]
         )
     page.add_table(columns, rows, sortable=False)
+    if evaluation.oracle is not None:
+        page.add_paragraph(
+            f"Had the best of at most {evaluation.oracle['num_best']} alternatives always been "
+            f"chosen: WER {format_rate(evaluation.oracle['wer'])}, "
+            f"CER {format_rate(evaluation.oracle['cer'])}.",
+            tone="note",
+        )
     page.add_paragraph(
         "Rates are all errors over all reference units. Intervals come from a bootstrap over "
         "utterances; with few speakers they are too narrow. Characters are Unicode code points.",
@@ -297,7 +310,7 @@ def _add_conditions(page: Page, evaluation: Evaluation) -> None:
         {
             "Text normaliser": evaluation.scores.normalizer,
             "Corpus prepared with": evaluation.corpus_normalizer,
-            "Decoder": "greedy, no language model",
+            "Decoder": evaluation.decoder_name,
             "Model": evaluation.model_digest,
             "Without transcript": evaluation.num_untranscribed,
             "Shared with train": overlap,

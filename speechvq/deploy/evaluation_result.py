@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from speechvq import __version__
@@ -19,6 +19,7 @@ from speechvq.decoding.scoring import (
     GroupScore,
     UtteranceScores,
 )
+from speechvq.deploy.n_best import NBest, list_decoding_warnings
 
 KIND = "evaluation"
 
@@ -50,6 +51,9 @@ class Evaluation:
         num_untranscribed: Utterances of the selection that have no transcript.
         shared_speakers: Speakers that the training split has too; None where nobody is named.
         unwritable: Letters of the references that the vocabulary lacks, and how often they occur.
+        decoding: By language, how the beam search was set up; empty for greedy decoding.
+        n_best: By utterance, what it found, normalised.
+        oracle: Error rates of always choosing the best of the n-best.
     """
 
     config: EvaluateConfig
@@ -62,11 +66,27 @@ class Evaluation:
     num_untranscribed: int
     shared_speakers: list[str] | None
     unwritable: dict[str, int]
+    decoding: dict[str, Any] = field(default_factory=dict)
+    n_best: NBest = field(default_factory=dict)
+    oracle: dict[str, Any] | None = None
 
     @property
     def languages(self) -> list[str]:
         """Languages scored, in order."""
         return sorted({result.language for result in self.results})
+
+    @property
+    def decoder_name(self) -> str:
+        """What decoded, for people."""
+        kind = self.config.get_decoder()
+        models = [
+            f"{language}: {found['unit']} {found['order']}-grams, weight {found['lm_weight']:g}, "
+            f"{'word score ' + format(found['word_score'], 'g') if found['unit'] == 'word' else ''}"
+            for language, found in self.decoding.items()
+            if found["lm"] is not None
+        ]
+        names = "; ".join(name.rstrip(", ") for name in models)
+        return f"{kind}, {names}" if names else f"{kind}, no language model"
 
     @property
     def real_time_factor(self) -> float:
@@ -128,6 +148,9 @@ class Evaluation:
                 f"{total.num_empty_references:,} references are empty; whatever was recognised "
                 "there counts as insertions."
             )
+        warnings += list_decoding_warnings(
+            self.decoding, split=self.config.split, normalizer=self.scores.normalizer
+        )
         if count < 30:
             warnings.append(f"{count} utterances are few: the interval itself is uncertain.")
         return warnings
@@ -147,7 +170,9 @@ class Evaluation:
             "num_untranscribed": self.num_untranscribed,
             "normalizer": self.scores.normalizer,
             "corpus_normalizer": self.corpus_normalizer,
-            "decoder": "greedy",
+            "decoder": self.config.get_decoder(),
+            "decoding": self.decoding,
+            "oracle": self.oracle,
             "model_digest": self.model_digest,
             "test_set_digest": self._compute_test_set_digest(),
             "interval": {

@@ -3,13 +3,14 @@
     from speechvq import Recognizer
     Recognizer.load("runs/hindi/model").transcribe("greeting.wav").text
 
-Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily.
+Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily or,
+with a language model, by beam search (`speechvq.deploy.text_decoder`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,17 @@ from torch import Tensor
 from speechvq.data.audio import decode_audio, to_16k_mono
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.greedy import decode_greedy
+from speechvq.decoding.hypotheses import EMPTY, Hypothesis
+from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder, load_language_models
 from speechvq.errors import DataError, ModelError
-from speechvq.models.ctc_model import CTCModel
+from speechvq.models.ctc_model import CTCModel, CTCOutput
 from speechvq.models.directory import load_model
 
 Waveform = NDArray[np.float32]
 _MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter audio is filled up with silence, so that every front end finds a frame."""
+_SILENCE_RMS = 10 ** (-70 / 20)
+"""Audio that never gets louder, in any tenth of a second, holds no speech: ten steps of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +57,31 @@ class Recognizer:
         model: The model; put into evaluation mode and onto the device.
         device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
         max_seconds: Longer audio is cut at its quietest moments, so that memory stays bounded.
+        decoders: Beam searches, by language; other languages are decoded greedily.
     """
 
-    def __init__(self, model: CTCModel, *, device: str = "auto", max_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        model: CTCModel,
+        *,
+        device: str = "auto",
+        max_seconds: float = 30.0,
+        decoders: Mapping[str, TextDecoder] | None = None,
+    ) -> None:
         self.device = choose_device(device)
         self.model = model.eval().to(self.device)
         self.max_seconds = max_seconds
+        self.decoders = dict(decoders or {})
 
     @classmethod
     def load(
-        cls, directory: str | os.PathLike[str], *, device: str = "auto", max_seconds: float = 30.0
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        max_seconds: float = 30.0,
+        lm: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        decoder: str = "beam",
     ) -> Recognizer:
         """Loads a model directory that `finetune` left.
 
@@ -69,9 +89,15 @@ class Recognizer:
             directory: The model directory.
             device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
             max_seconds: Longer audio is cut at its quietest moments.
+            lm: What `train_lm` left, one or several, each for its own language; weights are those
+                that `tune_lm` left in the model directory, else the defaults.
+            decoder: With a language model: `beam` (flashlight-text) or `reference` (slow, needs no
+                package).
 
         Raises:
-            ModelError: If the directory holds no model, or one that is not a recogniser.
+            ModelError: If the directory holds no model, or one that is not a recogniser, or a
+                language model does not fit it.
+            MissingDependencyError: If flashlight-text is needed and not installed.
         """
         model = load_model(Path(directory))
         if not isinstance(model, CTCModel):
@@ -79,7 +105,17 @@ class Recognizer:
                 f"{directory} holds a pretrained encoder, which is no recogniser yet: "
                 f"`speechvq finetune model={directory} corpus=DIR language=… output=DIR` makes one."
             )
-        return cls(model, device=device, max_seconds=max_seconds)
+        recognizer = cls(model, device=device, max_seconds=max_seconds)
+        directories = [lm] if isinstance(lm, str | os.PathLike) else lm
+        for language, found in load_language_models([str(one) for one in directories]).items():
+            recognizer.decoders[language] = create_text_decoder(
+                model.vocabularies[recognizer.check_language(language)],
+                language,
+                kind=decoder,
+                lm=found,
+                model_directory=Path(directory),
+            )
+        return recognizer
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -134,7 +170,6 @@ class Recognizer:
         text = " ".join(part for part in texts if part)
         return Transcript(text=text, language=head, seconds=len(waveform) / SAMPLE_RATE)
 
-    @torch.inference_mode()
     def recognize(self, waveforms: Sequence[Waveform], language: str) -> list[str]:
         """Recognises a batch; each text is what its waveform alone would give.
 
@@ -143,21 +178,59 @@ class Recognizer:
             language: The head to use.
 
         Returns:
-            B texts.
+            B texts; "" for silence, whatever the model makes of it.
         """
         if not waveforms:
             return []
+        if language in self.decoders:
+            return [found[0].text for found in self.search(waveforms, language)]
+        output = self.compute_logits(waveforms, language)
+        texts = decode_greedy(output.logits, output.lengths, self.model.vocabularies[language])
+        return [
+            "" if is_silent(waveform) else text
+            for waveform, text in zip(waveforms, texts, strict=True)
+        ]
+
+    def search(self, waveforms: Sequence[Waveform], language: str) -> list[list[Hypothesis]]:
+        """Recognises a batch by the language's beam search.
+
+        Args:
+            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1].
+            language: The head to use; one of `decoders`.
+
+        Returns:
+            B n-best lists, best first, each with at least one text.
+        """
+        if not waveforms:
+            return []
+        output = self.compute_logits(waveforms, language)
+        found = self.decoders[language].decode(output.logits, output.lengths)
+        return [
+            [EMPTY] if is_silent(waveform) else hypotheses
+            for waveform, hypotheses in zip(waveforms, found, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def compute_logits(self, waveforms: Sequence[Waveform], language: str) -> CTCOutput:
+        """Runs the model on a batch.
+
+        Args:
+            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1]; B at least 1.
+            language: The head to use.
+
+        Returns:
+            Logits (B, T, N), and frames (B,).
+        """
         lengths = [max(len(waveform), _MIN_SAMPLES) for waveform in waveforms]
         batch = np.zeros((len(waveforms), max(lengths)), dtype=np.float32)  # (B, S)
         for row, waveform in zip(batch, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        output = self.model(
+        output: CTCOutput = self.model(
             torch.from_numpy(batch).to(self.device),
             torch.tensor(lengths),
             language=language,
         )
-        vocabulary = self.model.vocabularies[language]
-        return decode_greedy(output.logits, output.lengths, vocabulary)
+        return output
 
 
 def choose_device(name: str) -> torch.device:
@@ -178,6 +251,20 @@ def choose_device(name: str) -> torch.device:
             "take `device=cpu`, or see what `speechvq doctor` says."
         )
     return device
+
+
+def is_silent(waveform: Waveform) -> bool:
+    """Returns whether no tenth of a second is louder than -70 dB below full scale.
+
+    Args:
+        waveform: (S,) at 16 kHz in [-1, 1].
+    """
+    if not len(waveform):
+        return True
+    starts = np.arange(0, len(waveform), SAMPLE_RATE // 10)
+    energies = np.add.reduceat(np.square(waveform, dtype=np.float64), starts)
+    sizes = np.diff(np.append(starts, len(waveform)))
+    return bool(np.sqrt((energies / sizes).max()) < _SILENCE_RMS)
 
 
 def split_at_quiet_moments(waveform: Waveform, max_samples: int) -> list[Waveform]:

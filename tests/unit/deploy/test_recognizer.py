@@ -9,7 +9,12 @@ import torch
 import speechvq
 from speechvq.data.audio import decode_flac
 from speechvq.data.corpus import read_utterances
-from speechvq.deploy.recognizer import Recognizer, choose_device, split_at_quiet_moments
+from speechvq.deploy.recognizer import (
+    Recognizer,
+    choose_device,
+    is_silent,
+    split_at_quiet_moments,
+)
 from speechvq.errors import DataError, ModelError
 
 
@@ -58,8 +63,21 @@ def test_other_rates_are_resampled(recognizer):
 
 def test_empty_and_very_short_audio_is_recognised_as_something(recognizer):
     for length in (0, 1, 399):
-        text = recognizer.transcribe(np.zeros(length, np.float32), "hin_Deva").text
+        text = recognizer.transcribe(np.full(length, 0.1, np.float32), "hin_Deva").text
         assert isinstance(text, str)
+
+
+def test_silence_has_no_words(recognizer, waveforms):
+    noise = np.random.default_rng(1).normal(size=16_000).astype(np.float32)
+    silence = [np.zeros(16_000, np.float32), 1e-4 * noise, np.zeros(0, np.float32)]
+    output = recognizer.compute_logits(silence[:2], "hin_Deva")
+    assert all(output.logits.argmax(dim=-1).any(dim=1))  # the model itself would write
+    assert recognizer.recognize([*silence, waveforms[0]], "hin_Deva")[:3] == ["", "", ""]
+    assert recognizer.recognize([*silence, waveforms[0]], "hin_Deva")[3]
+    # A quiet word in a long silence is no silence.
+    late = np.zeros(64_000, np.float32)
+    late[40_000:41_600] = 1e-3 * noise[:1_600]
+    assert [is_silent(wave) for wave in (*silence, late)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
