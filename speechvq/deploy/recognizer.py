@@ -3,13 +3,16 @@
     from speechvq import Recognizer
     Recognizer.load("runs/hindi/model").transcribe("greeting.wav").text
 
-Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily.
+Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily. Long
+recordings go through `speechvq.deploy.windows`; many files through
+`speechvq.deploy.transcribing`.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechvq.data.audio import decode_audio, to_16k_mono
+from speechvq.data.audio import from_pcm, open_audio, to_16k_mono, to_pcm
 from speechvq.data.records import SAMPLE_RATE
+from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
 from speechvq.decoding.greedy import decode_greedy
+from speechvq.deploy.log_probs import compute_log_probs, score_languages
+from speechvq.deploy.windows import OVERLAP_SECONDS, WINDOW_SECONDS, WindowMerger, cut_windows
+from speechvq.deploy.words import Word
 from speechvq.errors import DataError, ModelError
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_model
 
 Waveform = NDArray[np.float32]
-_MIN_SAMPLES = SAMPLE_RATE // 10
-"""Shorter audio is filled up with silence, so that every front end finds a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +41,15 @@ class Transcript:
 
     Attributes:
         text: The words; "" where nothing was recognised.
-        language: The language whose head recognised it.
+        language: The language whose head recognised it; "" where several heads heard nothing.
         seconds: Length of the audio.
+        words: The words with their times and confidences.
     """
 
     text: str
     language: str
     seconds: float
+    words: tuple[Word, ...] = ()
 
 
 class Recognizer:
@@ -51,24 +58,39 @@ class Recognizer:
     Args:
         model: The model; put into evaluation mode and onto the device.
         device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
-        max_seconds: Longer audio is cut at its quietest moments, so that memory stays bounded.
+        max_seconds: Longer audio is recognised in overlapping windows of this length, so that
+            memory stays bounded.
+
+    Raises:
+        DataError: If `max_seconds` is too short for windows to overlap, or there is no such device.
     """
 
-    def __init__(self, model: CTCModel, *, device: str = "auto", max_seconds: float = 30.0) -> None:
+    def __init__(
+        self, model: CTCModel, *, device: str = "auto", max_seconds: float = WINDOW_SECONDS
+    ) -> None:
+        if not max_seconds >= 2 * OVERLAP_SECONDS:
+            raise DataError(
+                f"`max_seconds` must be at least {2 * OVERLAP_SECONDS:g}, twice what windows "
+                f"overlap, but is {max_seconds:g}."
+            )
         self.device = choose_device(device)
         self.model = model.eval().to(self.device)
         self.max_seconds = max_seconds
 
     @classmethod
     def load(
-        cls, directory: str | os.PathLike[str], *, device: str = "auto", max_seconds: float = 30.0
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        max_seconds: float = WINDOW_SECONDS,
     ) -> Recognizer:
         """Loads a model directory that `finetune` left.
 
         Args:
             directory: The model directory.
             device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
-            max_seconds: Longer audio is cut at its quietest moments.
+            max_seconds: Longer audio is recognised in overlapping windows of this length.
 
         Raises:
             ModelError: If the directory holds no model, or one that is not a recogniser.
@@ -116,25 +138,98 @@ class Recognizer:
         Args:
             audio: A file of any format that `prepare` reads, or a waveform (S,), (channels, S) or
                 (S, channels), floating point in [-1, 1].
-            language: The head to use; may be left out where the model has one only.
+            language: The head to use; by default the one that is surest of the first window.
             sample_rate: Samples per second of a waveform; a file knows its own.
 
         Raises:
             DataError: If the audio cannot be read.
             ModelError: If the model has no head for the language.
         """
-        head = self.check_language(language)
-        if isinstance(audio, str | os.PathLike):
-            waveform, sample_rate = decode_audio(Path(audio))
-        else:
-            waveform = _to_array(audio)
-        waveform = to_16k_mono(waveform, sample_rate)
-        pieces = split_at_quiet_moments(waveform, round(self.max_seconds * SAMPLE_RATE))
-        texts = [self.recognize([piece], head)[0] for piece in pieces]
-        text = " ".join(part for part in texts if part)
-        return Transcript(text=text, language=head, seconds=len(waveform) / SAMPLE_RATE)
+        head = None if language is None else self.check_language(language)
+        if head is None and len(self.languages) == 1:
+            head = self.languages[0]
+        words: list[Word] = []
+        seconds = 0.0
+        merger = None
+        blocks = _read_blocks(audio, sample_rate)
+        for window in cut_windows(blocks, self.max_seconds, OVERLAP_SECONDS):
+            seconds = window.end_seconds
+            head = head or self.choose_language([window.samples])
+            if head is None:
+                continue  # nobody said anything yet
+            merger = merger or self.create_merger(head)
+            spans = self.recognize_labels([window.samples], head)[0]
+            words += merger.add(window.begin_seconds, seconds, window.is_last, spans)
+        return Transcript(
+            text=" ".join(word.text for word in words),
+            language=head or "",
+            seconds=seconds,
+            words=tuple(words),
+        )
 
-    @torch.inference_mode()
+    def align(
+        self,
+        audio: str | os.PathLike[str] | Waveform | Tensor,
+        text: str,
+        language: str | None = None,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+    ) -> tuple[Word, ...]:
+        """Finds when the words of a known text are said (forced alignment).
+
+        Args:
+            audio: As for `transcribe`; at most `max_seconds` long.
+            text: What is said, normalised as the model's training text was.
+            language: The head to use; may be left out where the model has one only.
+            sample_rate: Samples per second of a waveform; a file knows its own.
+
+        Raises:
+            DataError: If the audio cannot be read, is too long, or too short for the text.
+            ModelError: If the model has no head for the language.
+        """
+        head = self.check_language(language)
+        waveform = np.concatenate([np.zeros(0, np.float32), *_read_blocks(audio, sample_rate)])
+        seconds = len(waveform) / SAMPLE_RATE
+        if seconds > self.max_seconds:
+            raise DataError(
+                f"Audio must be at most `max_seconds` ({self.max_seconds:g}) long to be aligned, "
+                f"but has {seconds:.1f} s: cut it where the text can be cut."
+            )
+        log_probs = compute_log_probs(self.model, [waveform], [head])[0][head]
+        path = align_labels(log_probs, self.model.vocabularies[head].encode(text))
+        return tuple(self.create_merger(head).add(0.0, seconds, True, find_spans(log_probs, path)))
+
+    def choose_language(self, waveforms: Sequence[Waveform]) -> str | None:
+        """Returns the language whose head is surest of what it hears; None where none hears
+        anything.
+        """
+        scores = score_languages(self.model, waveforms)
+        best = max(self.languages, key=lambda language: scores[language])
+        return best if scores[best] > -math.inf else None
+
+    def create_merger(self, language: str) -> WindowMerger:
+        """Returns what joins the labels of this recogniser's windows."""
+        return WindowMerger(
+            self.model.vocabularies[language],
+            frame_seconds=self.model.frame_samples / SAMPLE_RATE,
+            overlap_seconds=OVERLAP_SECONDS,
+        )
+
+    def recognize_labels(
+        self, waveforms: Sequence[Waveform], language: str
+    ) -> list[list[LabelSpan]]:
+        """Recognises a batch; what `recognize` makes texts of, with times and probabilities.
+
+        Args:
+            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1].
+            language: The head to use.
+
+        Returns:
+            Of each, the labels that were recognised.
+        """
+        rows = compute_log_probs(self.model, waveforms, [language])
+        return [find_spans(row[language], row[language].argmax(dim=-1)) for row in rows]
+
     def recognize(self, waveforms: Sequence[Waveform], language: str) -> list[str]:
         """Recognises a batch; each text is what its waveform alone would give.
 
@@ -147,17 +242,12 @@ class Recognizer:
         """
         if not waveforms:
             return []
-        lengths = [max(len(waveform), _MIN_SAMPLES) for waveform in waveforms]
-        batch = np.zeros((len(waveforms), max(lengths)), dtype=np.float32)  # (B, S)
-        for row, waveform in zip(batch, waveforms, strict=True):
-            row[: len(waveform)] = waveform
-        output = self.model(
-            torch.from_numpy(batch).to(self.device),
-            torch.tensor(lengths),
-            language=language,
-        )
+        rows = compute_log_probs(self.model, waveforms, [language])
         vocabulary = self.model.vocabularies[language]
-        return decode_greedy(output.logits, output.lengths, vocabulary)
+        return [
+            decode_greedy(row[language][None], torch.tensor([len(row[language])]), vocabulary)[0]
+            for row in rows
+        ]
 
 
 def choose_device(name: str) -> torch.device:
@@ -180,26 +270,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def split_at_quiet_moments(waveform: Waveform, max_samples: int) -> list[Waveform]:
-    """Cuts a long waveform where it is quietest, so that no piece is longer than asked for.
-
-    Args:
-        waveform: (S,) at 16 kHz.
-        max_samples: Longest piece.
-
-    Returns:
-        Pieces that joined give the waveform; the waveform itself where it is short enough.
-    """
-    window = min(SAMPLE_RATE // 10, max_samples)
-    pieces = []
-    while len(waveform) > max_samples:
-        earliest = max_samples // 2
-        power = np.square(waveform[earliest:max_samples], dtype=np.float64)
-        sums = np.convolve(power, np.ones(min(window, len(power))), mode="valid")
-        cut = earliest + int(sums.argmin()) + min(window, len(power)) // 2
-        pieces.append(waveform[:cut])
-        waveform = waveform[cut:]
-    return [*pieces, waveform]
+def _read_blocks(
+    audio: str | os.PathLike[str] | Waveform | Tensor, sample_rate: int
+) -> Iterator[Waveform]:
+    """Yields stretches of a file or a waveform at 16 kHz."""
+    if not isinstance(audio, str | os.PathLike):
+        yield to_16k_mono(_to_array(audio), sample_rate)
+        return
+    with open_audio(Path(audio)) as stream:
+        for block in stream.blocks:
+            if not np.isfinite(block).all():
+                raise DataError(f"{str(audio)!r} holds samples that are NaN or infinite.")
+            yield from_pcm(to_pcm(block))  # as the decoder of `speechvq transcribe` gives them
 
 
 def _to_array(audio: Waveform | Tensor) -> Waveform:
