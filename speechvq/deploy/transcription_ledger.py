@@ -1,7 +1,7 @@
 """What `speechvq transcribe` has done in an output directory, so that it is neither done twice nor
 lost.
 
-`transcribed.jsonl` holds a line for every finished file. Beside it, `.NAME.windows.jsonl` keeps the
+`transcribed.jsonl` holds a line for every finished file, and before it one that claims its outputs. Beside it, `.NAME.windows.jsonl` keeps the
 windows of a long file that is not finished yet; a killed run goes on from there.
 """
 
@@ -40,7 +40,7 @@ class Ledger:
         self._path = directory / LEDGER_FILE
         self._settings = dict(settings)
         lines = read_json_lines(self._path)
-        self._by_input = {str(line.get("input", {}).get("path")): line for line in lines}
+        self._by_input = {str(line["input"]["path"]): line for line in lines if "input" in line}
         self._outputs = {str(name) for line in lines for name in line.get("outputs", [])}
 
     def is_done(self, identity: Mapping[str, Any], outputs: Sequence[Path]) -> bool:
@@ -59,6 +59,13 @@ class Ledger:
     def owns(self, path: Path) -> bool:
         """Whether an output was written here before, and not by somebody else."""
         return self._name(path) in self._outputs
+
+    def begin(self, outputs: Sequence[Path]) -> None:
+        """Notes outputs as ours before they are written: a kill may come before `add`."""
+        names = [self._name(path) for path in outputs if not self.owns(path)]
+        if names:
+            self._outputs.update(names)
+            _append(self._path, {"outputs": names})
 
     def add(self, identity: Mapping[str, Any], outputs: Sequence[Path], **details: object) -> None:
         """Notes a file as finished."""

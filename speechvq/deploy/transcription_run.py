@@ -206,6 +206,7 @@ class _Run:
         outputs = one.list_outputs(self._directory, self._options.formats)
         try:
             outputs[0].parent.mkdir(parents=True, exist_ok=True)
+            self._ledger.begin(outputs)
             for path, name in zip(outputs, self._options.formats, strict=True):
                 write_transcript(transcript, path, name)
             self._ledger.add(

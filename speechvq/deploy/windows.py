@@ -9,7 +9,7 @@ at its end comes from where it was heard whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,11 +96,12 @@ class WindowMerger:
         self._builder = WordBuilder(vocabulary)
         self._join = 0.0
         self._joins_words = True
+        self._last_end = 0.0
 
     def add(
         self, begin_seconds: float, end_seconds: float, is_last: bool, spans: Sequence[LabelSpan]
     ) -> list[Word]:
-        """Returns the words that are complete with this window.
+        """Returns the words that are complete with this window; they never overlap.
 
         Args:
             begin_seconds: Where the window begins.
@@ -117,6 +118,11 @@ class WindowMerger:
             )
             for span in spans
         ]
+        return self._part(self._join_labels(labels, end_seconds, is_last))
+
+    def _join_labels(
+        self, labels: list[TimedLabel], end_seconds: float, is_last: bool
+    ) -> list[Word]:
         labels = self._drop_before_join(labels)
         words = self._builder.flush() if self._joins_words else []
         if is_last:
@@ -125,6 +131,17 @@ class WindowMerger:
         self._join, self._joins_words = self._choose_join(labels, first, end_seconds)
         kept = [label for label in labels if label.middle_seconds < self._join]
         return [*words, *self._builder.add(kept)]
+
+    def _part(self, words: Sequence[Word]) -> list[Word]:
+        """Two windows may see the words at their seam some frames apart: there the later word
+        begins where the earlier one ends.
+        """
+        parted = []
+        for word in words:
+            begin = max(word.begin_seconds, self._last_end)
+            self._last_end = max(word.end_seconds, begin)
+            parted.append(replace(word, begin_seconds=begin, end_seconds=self._last_end))
+        return parted
 
     def _drop_before_join(self, labels: list[TimedLabel]) -> list[TimedLabel]:
         """Leaves out what the window before said already: whole words where the two join in a
