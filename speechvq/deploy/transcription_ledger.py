@@ -1,8 +1,9 @@
 """What `speechvq transcribe` has done in an output directory, so that it is neither done twice nor
 lost.
 
-`transcribed.jsonl` holds a line for every finished file, and before it one that claims its outputs. Beside it, `.NAME.windows.jsonl` keeps the
-windows of a long file that is not finished yet; a killed run goes on from there.
+`transcribed.jsonl` holds a line for every finished file, and before it one that claims its outputs.
+Beside it, `.NAME.windows.jsonl` keeps the windows of a long file that is not finished yet; a killed
+run goes on from there.
 """
 
 from __future__ import annotations
