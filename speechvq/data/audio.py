@@ -99,11 +99,13 @@ class AudioStream:
         num_channels: Channels in the file.
         blocks: float32 (S,) each, 16 kHz mono; ends with `AudioError` if the file is damaged,
             incomplete or too long.
+        declared_seconds: Length according to the header, if it says.
     """
 
     sample_rate: int
     num_channels: int
     blocks: Iterator[Waveform]
+    declared_seconds: float | None = None
 
 
 @contextmanager
@@ -124,7 +126,10 @@ def open_audio(
         stream = _open_stream(file, suffix or _suffix(source))
         _check_duration(stream, max_seconds)
         yield AudioStream(
-            stream.sample_rate, stream.num_channels, _resample(file, stream, max_seconds)
+            stream.sample_rate,
+            stream.num_channels,
+            _resample(file, stream, max_seconds),
+            None if stream.num_frames is None else stream.num_frames / stream.sample_rate,
         )
 
 

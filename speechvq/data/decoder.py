@@ -21,6 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+import numpy as np
+
+from speechvq.data.audio import Waveform, from_pcm
 from speechvq.data.audio_errors import (
     AudioError,
     DecoderCrashedError,
@@ -56,6 +59,19 @@ class DecodedRecording:
     samples: Recording
     sample_rate: int
     num_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedStream:
+    """A file that is being decoded.
+
+    Attributes:
+        blocks: float32 (S,) each, 16 kHz mono.
+        declared_seconds: Length according to the header, if it says.
+    """
+
+    blocks: Iterator[Waveform]
+    declared_seconds: float | None
 
 
 class Decoder:
@@ -110,6 +126,34 @@ class Decoder:
             samples.close()
             raise
         return DecodedRecording(samples, info["sample_rate"], info["num_channels"])
+
+    @contextlib.contextmanager
+    def stream(self, path: Path, *, max_seconds: float) -> Iterator[DecodedStream]:
+        """Decodes a file while it is read, in memory and disk that do not grow with its length.
+
+        Args:
+            path: A regular file of this machine.
+            max_seconds: A longer recording is refused.
+
+        Raises:
+            AudioError: As `decode`, on opening or, what cannot be known before, amid the blocks.
+        """
+        limit = self._timeout_seconds + _SECONDS_A_MEGABYTE * path.stat().st_size / 1e6
+        place = path.absolute()
+        request = {"root": str(place.parent), "path": place.name, "max_seconds": max_seconds}
+        frames = self._ask(request | {"limit_seconds": limit, "is_streamed": True})
+        try:
+            kind, data = next(frames)
+            if kind == b"E":
+                _check(json.loads(data))
+            yield DecodedStream(_read_blocks(frames), json.loads(data).get("declared_seconds"))
+        except EOFError:
+            raise self._bury(limit) from None
+        finally:
+            if self._is_answering and self._process is not None:  # nobody wants the rest
+                _end_process(self._process)
+                self._process = None
+                self._is_answering = False
 
     def close(self) -> None:
         """Leaves the process to the next decoder; one that is amid an answer ends."""
@@ -197,6 +241,14 @@ def _start_process() -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         env=environment,
     )
+
+
+def _read_blocks(frames: Iterator[tuple[bytes, bytes]]) -> Iterator[Waveform]:
+    for kind, data in frames:
+        if kind == b"P":
+            yield from_pcm(np.frombuffer(data, dtype="<i2"))
+        else:
+            _check(json.loads(data))
 
 
 def _read(answers: IO[bytes], num_bytes: int) -> bytes:

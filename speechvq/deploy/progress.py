@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
 
@@ -68,3 +70,66 @@ def format_clock(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{whole % 60:02}"
     return f"{minutes}:{whole % 60:02}"
+
+
+class FilesProgress:
+    """Progress through files whose lengths are known only when they are opened.
+
+    What is not opened yet is taken to hold as much audio a byte as what is.
+
+    Args:
+        verb: What is done, at the beginning of the line.
+        sizes: Bytes of each file.
+        stream: Where the line goes; standard error by default.
+    """
+
+    def __init__(self, verb: str, sizes: Mapping[Path, int], stream: TextIO | None = None) -> None:
+        self._verb, self._sizes = verb, dict(sizes)
+        self._stream = stream if stream is not None else sys.stderr
+        self._terminal = self._stream.isatty()
+        self._begin = self._last = time.monotonic()
+        self._done: dict[Path, float] = {}
+        self._lengths: dict[Path, float] = {}
+        self._num_ended = 0
+
+    def advance(self, path: Path, seconds: float, declared_seconds: float | None) -> None:
+        """Notes that so many seconds of a file are done."""
+        self._done[path] = self._done.get(path, 0.0) + seconds
+        self._lengths[path] = max(declared_seconds or 0.0, self._done[path])
+        now = time.monotonic()
+        if now - self._last >= (0.2 if self._terminal else 30.0):
+            self._last = now
+            self._write(now)
+
+    def end_file(self, path: Path) -> None:
+        """Notes that nothing more comes of a file."""
+        self._num_ended += 1
+        self._lengths[path] = self._done.get(path, 0.0)
+
+    def close(self) -> None:
+        """Writes the last line."""
+        if not self._sizes:
+            return
+        self._write(time.monotonic())
+        if self._terminal:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def _write(self, now: float) -> None:
+        text = self.describe(now - self._begin)
+        self._stream.write(f"\r\033[K{text}" if self._terminal else f"{text}\n")
+        self._stream.flush()
+
+    def describe(self, elapsed: float) -> str:
+        """Returns the line after so many seconds of work."""
+        done, opened = sum(self._done.values()), sum(self._lengths.values())
+        opened_bytes = sum(self._sizes[path] for path in self._lengths)
+        rest_bytes = sum(self._sizes.values()) - opened_bytes
+        total = opened + (rest_bytes * opened / opened_bytes if opened_bytes else 0.0)
+        speed = done / elapsed if elapsed > 0 else 0.0
+        left = format_clock((total - done) / speed) if speed else "?"
+        return (
+            f"{self._verb}: {self._num_ended} of {len(self._sizes)} files, "
+            f"{format_clock(done)} of about {format_clock(total)} of audio, "
+            f"{speed:.3g} x real time, {left} left"
+        )

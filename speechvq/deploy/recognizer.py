@@ -3,14 +3,16 @@
     from speechvq import Recognizer
     Recognizer.load("runs/hindi/model").transcribe("greeting.wav").text
 
-Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily or,
-with a language model, by beam search (`speechvq.deploy.text_decoder`).
+Loads a model directory (`speechvq.models.directory`), recognises batches, decodes greedily or, with
+a language model, by beam search (`speechvq.deploy.text_decoder`). Long recordings go through
+`speechvq.deploy.windows`; many files through `speechvq.deploy.transcribing`.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,20 +21,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechvq.data.audio import decode_audio, to_16k_mono
+from speechvq.data.audio import from_pcm, open_audio, to_16k_mono, to_pcm
 from speechvq.data.records import SAMPLE_RATE
+from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
 from speechvq.decoding.greedy import decode_greedy
-from speechvq.decoding.hypotheses import EMPTY, Hypothesis
+from speechvq.decoding.hypotheses import Hypothesis
+from speechvq.deploy.log_probs import compute_log_probs, score_languages
 from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder, load_language_models
+from speechvq.deploy.windows import OVERLAP_SECONDS, WINDOW_SECONDS, WindowMerger, cut_windows
+from speechvq.deploy.words import Word
 from speechvq.errors import DataError, ModelError
-from speechvq.models.ctc_model import CTCModel, CTCOutput
+from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_model
 
 Waveform = NDArray[np.float32]
-_MIN_SAMPLES = SAMPLE_RATE // 10
-"""Shorter audio is filled up with silence, so that every front end finds a frame."""
-_SILENCE_RMS = 10 ** (-70 / 20)
-"""Audio that never gets louder, in any tenth of a second, holds no speech: ten steps of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,15 @@ class Transcript:
 
     Attributes:
         text: The words; "" where nothing was recognised.
-        language: The language whose head recognised it.
+        language: The language whose head recognised it; "" where several heads heard nothing.
         seconds: Length of the audio.
+        words: The words with their times and confidences.
     """
 
     text: str
     language: str
     seconds: float
+    words: tuple[Word, ...] = ()
 
 
 class Recognizer:
@@ -56,8 +60,12 @@ class Recognizer:
     Args:
         model: The model; put into evaluation mode and onto the device.
         device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
-        max_seconds: Longer audio is cut at its quietest moments, so that memory stays bounded.
+        max_seconds: Longer audio is recognised in overlapping windows of this length, so that
+            memory stays bounded.
         decoders: Beam searches, by language; other languages are decoded greedily.
+
+    Raises:
+        DataError: If `max_seconds` is too short for windows to overlap, or there is no such device.
     """
 
     def __init__(
@@ -65,9 +73,14 @@ class Recognizer:
         model: CTCModel,
         *,
         device: str = "auto",
-        max_seconds: float = 30.0,
+        max_seconds: float = WINDOW_SECONDS,
         decoders: Mapping[str, TextDecoder] | None = None,
     ) -> None:
+        if not max_seconds >= 2 * OVERLAP_SECONDS:
+            raise DataError(
+                f"`max_seconds` must be at least {2 * OVERLAP_SECONDS:g}, twice what windows "
+                f"overlap, but is {max_seconds:g}."
+            )
         self.device = choose_device(device)
         self.model = model.eval().to(self.device)
         self.max_seconds = max_seconds
@@ -79,7 +92,7 @@ class Recognizer:
         directory: str | os.PathLike[str],
         *,
         device: str = "auto",
-        max_seconds: float = 30.0,
+        max_seconds: float = WINDOW_SECONDS,
         lm: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         decoder: str = "beam",
     ) -> Recognizer:
@@ -88,7 +101,7 @@ class Recognizer:
         Args:
             directory: The model directory.
             device: `cpu`, `cuda`, …, or `auto` for a GPU where there is one.
-            max_seconds: Longer audio is cut at its quietest moments.
+            max_seconds: Longer audio is recognised in overlapping windows of this length.
             lm: What `train_lm` left, one or several, each for its own language; weights are those
                 that `tune_lm` left in the model directory, else the defaults.
             decoder: With a language model: `beam` (flashlight-text) or `reference` (slow, needs no
@@ -152,23 +165,104 @@ class Recognizer:
         Args:
             audio: A file of any format that `prepare` reads, or a waveform (S,), (channels, S) or
                 (S, channels), floating point in [-1, 1].
-            language: The head to use; may be left out where the model has one only.
+            language: The head to use; by default the one that is surest of the first window.
             sample_rate: Samples per second of a waveform; a file knows its own.
 
         Raises:
             DataError: If the audio cannot be read.
             ModelError: If the model has no head for the language.
         """
+        head = None if language is None else self.check_language(language)
+        if head is None and len(self.languages) == 1:
+            head = self.languages[0]
+        words: list[Word] = []
+        seconds = 0.0
+        merger = None
+        blocks = _read_blocks(audio, sample_rate)
+        for window in cut_windows(blocks, self.max_seconds, OVERLAP_SECONDS):
+            seconds = window.end_seconds
+            head = head or self.choose_language([window.samples])
+            if head is None:
+                continue  # nobody said anything yet
+            merger = merger or self.create_merger(head)
+            spans = self.recognize_labels([window.samples], head)[0]
+            words += merger.add(window.begin_seconds, seconds, window.is_last, spans)
+        return Transcript(
+            text=" ".join(word.text for word in words),
+            language=head or "",
+            seconds=seconds,
+            words=tuple(words),
+        )
+
+    def align(
+        self,
+        audio: str | os.PathLike[str] | Waveform | Tensor,
+        text: str,
+        language: str | None = None,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+    ) -> tuple[Word, ...]:
+        """Finds when the words of a known text are said (forced alignment).
+
+        Args:
+            audio: As for `transcribe`; at most `max_seconds` long.
+            text: What is said, normalised as the model's training text was.
+            language: The head to use; may be left out where the model has one only.
+            sample_rate: Samples per second of a waveform; a file knows its own.
+
+        Raises:
+            DataError: If the audio cannot be read, is too long, or too short for the text.
+            ModelError: If the model has no head for the language.
+        """
         head = self.check_language(language)
-        if isinstance(audio, str | os.PathLike):
-            waveform, sample_rate = decode_audio(Path(audio))
-        else:
-            waveform = _to_array(audio)
-        waveform = to_16k_mono(waveform, sample_rate)
-        pieces = split_at_quiet_moments(waveform, round(self.max_seconds * SAMPLE_RATE))
-        texts = [self.recognize([piece], head)[0] for piece in pieces]
-        text = " ".join(part for part in texts if part)
-        return Transcript(text=text, language=head, seconds=len(waveform) / SAMPLE_RATE)
+        waveform = np.concatenate([np.zeros(0, np.float32), *_read_blocks(audio, sample_rate)])
+        seconds = len(waveform) / SAMPLE_RATE
+        if seconds > self.max_seconds:
+            raise DataError(
+                f"Audio must be at most `max_seconds` ({self.max_seconds:g}) long to be aligned, "
+                f"but has {seconds:.1f} s: cut it where the text can be cut."
+            )
+        log_probs = self.compute_log_probs([waveform], head)[0]
+        path = align_labels(log_probs, self.model.vocabularies[head].encode(text))
+        return tuple(self.create_merger(head).add(0.0, seconds, True, find_spans(log_probs, path)))
+
+    def choose_language(self, waveforms: Sequence[Waveform]) -> str | None:
+        """Returns the language whose head is surest of what it hears; None where none hears
+        anything.
+        """
+        scores = score_languages(self.model, waveforms)
+        best = max(self.languages, key=lambda language: scores[language])
+        return best if scores[best] > -math.inf else None
+
+    def create_merger(self, language: str) -> WindowMerger:
+        """Returns what joins the labels of this recogniser's windows."""
+        return WindowMerger(
+            self.model.vocabularies[language],
+            frame_seconds=self.model.frame_samples / SAMPLE_RATE,
+            overlap_seconds=OVERLAP_SECONDS,
+        )
+
+    def recognize_labels(
+        self, waveforms: Sequence[Waveform], language: str
+    ) -> list[list[LabelSpan]]:
+        """Recognises a batch; what `recognize` makes texts of, with times and probabilities.
+
+        Args:
+            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1].
+            language: The head to use.
+
+        Returns:
+            Of each, the labels that were recognised.
+        """
+        rows = self.compute_log_probs(waveforms, language)
+        if language not in self.decoders:
+            return [find_spans(row, row.argmax(dim=-1)) for row in rows]
+        found: list[list[LabelSpan]] = []
+        for row in rows:
+            text = self.decoders[language].decode(row)[0].text
+            labels = self.model.vocabularies[language].encode(text)
+            found.append(find_spans(row, align_labels(row, labels)) if text else [])
+        return found
 
     def recognize(self, waveforms: Sequence[Waveform], language: str) -> list[str]:
         """Recognises a batch; each text is what its waveform alone would give.
@@ -180,15 +274,12 @@ class Recognizer:
         Returns:
             B texts; "" for silence, whatever the model makes of it.
         """
-        if not waveforms:
-            return []
         if language in self.decoders:
             return [found[0].text for found in self.search(waveforms, language)]
-        output = self.compute_logits(waveforms, language)
-        texts = decode_greedy(output.logits, output.lengths, self.model.vocabularies[language])
+        vocabulary = self.model.vocabularies[language]
         return [
-            "" if is_silent(waveform) else text
-            for waveform, text in zip(waveforms, texts, strict=True)
+            decode_greedy(row[None], torch.tensor([len(row)]), vocabulary)[0]
+            for row in self.compute_log_probs(waveforms, language)
         ]
 
     def search(self, waveforms: Sequence[Waveform], language: str) -> list[list[Hypothesis]]:
@@ -201,36 +292,23 @@ class Recognizer:
         Returns:
             B n-best lists, best first, each with at least one text.
         """
-        if not waveforms:
-            return []
-        output = self.compute_logits(waveforms, language)
-        found = self.decoders[language].decode(output.logits, output.lengths)
-        return [
-            [EMPTY] if is_silent(waveform) else hypotheses
-            for waveform, hypotheses in zip(waveforms, found, strict=True)
-        ]
+        decoder = self.decoders[language]
+        return [decoder.decode(row) for row in self.compute_log_probs(waveforms, language)]
 
-    @torch.inference_mode()
-    def compute_logits(self, waveforms: Sequence[Waveform], language: str) -> CTCOutput:
-        """Runs the model on a batch.
+    def compute_log_probs(self, waveforms: Sequence[Waveform], language: str) -> list[Tensor]:
+        """Computes what decoders search through.
 
         Args:
-            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1]; B at least 1.
+            waveforms: B arrays (S_b,) at 16 kHz in [-1, 1].
             language: The head to use.
 
         Returns:
-            Logits (B, T, N), and frames (B,).
+            B natural log-probabilities (T_b, N), float32 on the CPU; where it is silent the blank
+            is certain.
         """
-        lengths = [max(len(waveform), _MIN_SAMPLES) for waveform in waveforms]
-        batch = np.zeros((len(waveforms), max(lengths)), dtype=np.float32)  # (B, S)
-        for row, waveform in zip(batch, waveforms, strict=True):
-            row[: len(waveform)] = waveform
-        output: CTCOutput = self.model(
-            torch.from_numpy(batch).to(self.device),
-            torch.tensor(lengths),
-            language=language,
-        )
-        return output
+        if not waveforms:
+            return []
+        return [row[language] for row in compute_log_probs(self.model, waveforms, [language])]
 
 
 def choose_device(name: str) -> torch.device:
@@ -253,40 +331,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def is_silent(waveform: Waveform) -> bool:
-    """Returns whether no tenth of a second is louder than -70 dB below full scale.
-
-    Args:
-        waveform: (S,) at 16 kHz in [-1, 1].
-    """
-    if not len(waveform):
-        return True
-    starts = np.arange(0, len(waveform), SAMPLE_RATE // 10)
-    energies = np.add.reduceat(np.square(waveform, dtype=np.float64), starts)
-    sizes = np.diff(np.append(starts, len(waveform)))
-    return bool(np.sqrt((energies / sizes).max()) < _SILENCE_RMS)
-
-
-def split_at_quiet_moments(waveform: Waveform, max_samples: int) -> list[Waveform]:
-    """Cuts a long waveform where it is quietest, so that no piece is longer than asked for.
-
-    Args:
-        waveform: (S,) at 16 kHz.
-        max_samples: Longest piece.
-
-    Returns:
-        Pieces that joined give the waveform; the waveform itself where it is short enough.
-    """
-    window = min(SAMPLE_RATE // 10, max_samples)
-    pieces = []
-    while len(waveform) > max_samples:
-        earliest = max_samples // 2
-        power = np.square(waveform[earliest:max_samples], dtype=np.float64)
-        sums = np.convolve(power, np.ones(min(window, len(power))), mode="valid")
-        cut = earliest + int(sums.argmin()) + min(window, len(power)) // 2
-        pieces.append(waveform[:cut])
-        waveform = waveform[cut:]
-    return [*pieces, waveform]
+def _read_blocks(
+    audio: str | os.PathLike[str] | Waveform | Tensor, sample_rate: int
+) -> Iterator[Waveform]:
+    """Yields stretches of a file or a waveform at 16 kHz."""
+    if not isinstance(audio, str | os.PathLike):
+        yield to_16k_mono(_to_array(audio), sample_rate)
+        return
+    with open_audio(Path(audio)) as stream:
+        for block in stream.blocks:
+            if not np.isfinite(block).all():
+                raise DataError(f"{str(audio)!r} holds samples that are NaN or infinite.")
+            yield from_pcm(to_pcm(block))  # as the decoder of `speechvq transcribe` gives them
 
 
 def _to_array(audio: Waveform | Tensor) -> Waveform:

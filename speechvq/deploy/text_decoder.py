@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from speechvq.decoding.config import BeamSettings
@@ -51,21 +52,15 @@ class TextDecoder:
         self.remarks = list(remarks or [])
         self._search = search
 
-    def decode(
-        self, logits: Tensor, lengths: Tensor, settings: BeamSettings | None = None
-    ) -> list[list[Hypothesis]]:
-        """Returns the n-best of each row, best first, at least one.
+    def decode(self, log_probs: Tensor, settings: BeamSettings | None = None) -> list[Hypothesis]:
+        """Returns the n-best of one utterance, best first, at least one.
 
         Args:
-            logits: (B, T, N) scores of the labels.
-            lengths: (B,) valid frames.
+            log_probs: (T, N) natural log-probabilities, on the CPU.
             settings: Other weights than the decoder's own.
         """
-        greedy = decode_greedy(logits, lengths, self.vocabulary)
-        rows = compute_log_probs(logits, lengths)
-        return [
-            self.decode_row(row, text, settings) for row, text in zip(rows, greedy, strict=True)
-        ]
+        greedy = decode_greedy(log_probs[None], torch.tensor([len(log_probs)]), self.vocabulary)[0]
+        return self.decode_row(log_probs.numpy(), greedy, settings)
 
     def decode_row(
         self, log_probs: FloatArray, greedy: str, settings: BeamSettings | None = None
@@ -186,12 +181,6 @@ def override_settings(
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     return replace(base, **changes)
-
-
-def compute_log_probs(logits: Tensor, lengths: Tensor) -> list[FloatArray]:
-    """Returns a (T_b, N) array of natural log-probabilities for each row."""
-    log_probs = logits.float().log_softmax(dim=-1).cpu().numpy()  # (B, T, N)
-    return [row[:length] for row, length in zip(log_probs, lengths.tolist(), strict=True)]
 
 
 def _create_search(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from speechvq.data.audio import decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
 from speechvq.data.records import SAMPLE_RATE
@@ -25,7 +27,7 @@ from speechvq.deploy.decoding_weights import WEIGHTS_FILE, save_tuned_settings
 from speechvq.deploy.evaluation import batch_by_length, normalize_hypothesis
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer, Waveform
-from speechvq.deploy.text_decoder import TextDecoder, compute_log_probs, create_text_decoder
+from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder
 from speechvq.errors import ConfigError, DataError
 
 
@@ -153,17 +155,16 @@ def _read_cases(
     cases: list[_Case] = []
     for batch in batch_by_length(chosen, config.batch_seconds):
         waveforms: list[Waveform] = [decode_flac(row.audio) for row in batch]
-        output = recognizer.compute_logits(waveforms, language)
-        texts = decode_greedy(output.logits, output.lengths, vocabulary)
-        arrays = compute_log_probs(output.logits, output.lengths)
-        for row, text, log_probs in zip(batch, texts, arrays, strict=True):
+        found = recognizer.compute_log_probs(waveforms, language)
+        for row, log_probs in zip(batch, found, strict=True):
+            text = decode_greedy(log_probs[None], torch.tensor([len(log_probs)]), vocabulary)[0]
             reference = normalizer(row.text or "", language)
             greedy = normalize_hypothesis(text, normalizer, language)
             cases.append(
                 _Case(
                     reference=reference,
                     greedy=greedy,
-                    log_probs=log_probs,
+                    log_probs=log_probs.numpy(),
                     seconds=row.num_samples / SAMPLE_RATE,
                 )
             )

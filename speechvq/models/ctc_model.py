@@ -61,6 +61,11 @@ class CTCModel(nn.Module):
         self.vocabularies = dict(sorted(vocabularies.items()))
         self.config = config
 
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return self.encoder.front_end.frame_samples
+
     def num_frames(self, num_samples: int) -> int:
         """Frames of an utterance of `num_samples` samples."""
         return self.encoder.num_frames(num_samples)

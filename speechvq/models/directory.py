@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -44,6 +45,10 @@ VOCABULARY_FILE = "vocab.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 
+_MAX_JSON_BYTES = 64 << 20
+_MAX_NUMBER = 1 << 20
+"""No width, count or kernel is larger; memory is asked for before weights are compared."""
+_MAX_MELS = 4096
 _CONFIG_KEYS = ["format", "format_version", "kind", "model", "training", "corpus"]
 
 
@@ -106,6 +111,8 @@ def load_model(directory: str | Path) -> PretrainModel | CTCModel:
     directory = Path(directory)
     document = read_model_config(directory)
     kind, path = document["kind"], f"{directory / CONFIG_FILE}: model"
+    weights = _read_weights(directory / WEIGHTS_FILE)
+    _check_numbers(document["model"], path, num_tensors=len(weights))
     model: PretrainModel | CTCModel
     try:
         match kind:
@@ -124,7 +131,12 @@ def load_model(directory: str | Path) -> PretrainModel | CTCModel:
                 )
     except ConfigError as error:
         raise ModelError(f"{path} cannot work:\n{error}") from error
-    _load_weights(model, directory / WEIGHTS_FILE)
+    except (RuntimeError, KeyError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"{directory}: {CONFIG_FILE} and {VOCABULARY_FILE} describe no model that can be built "
+            f"({str(error)[:200]}); copy the directory again from where it was made."
+        ) from error
+    _load_weights(model, weights, directory / WEIGHTS_FILE)
     return model.eval()
 
 
@@ -324,13 +336,16 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def _read_json(path: Path) -> Any:
     try:
+        _check_regular(path)
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ModelError(f"{path} must be at most {_MAX_JSON_BYTES >> 20} MB, but is larger.")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} does not exist: {path.parent} is no model directory. `pretrain` and "
             "`finetune` leave one, named `model`."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be read ({error}); copy the directory again from where it was made."
         ) from error
@@ -343,6 +358,8 @@ def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
         raise ModelError(f"{path} must be an object from language to vocabulary.")
     vocabularies = {}
     for language, entry in document.items():
+        if not re.fullmatch(r"[\w-]{1,100}", language):
+            raise ModelError(f"{path}: a language must be named as hin_Deva is, not {language!r}.")
         try:
             vocabularies[language] = vocabulary_from_json(entry)
         except ModelError as error:
@@ -350,8 +367,24 @@ def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
     return vocabularies
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    weights = _read_weights(path)
+def _check_numbers(document: object, path: str, *, num_tensors: int) -> None:
+    """Refuses numbers that would take the machine's memory or time before anything else fails."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            place = f"{path}.{key}"
+            limit = {"num_layers": num_tensors, "num_mels": _MAX_MELS}.get(key, _MAX_NUMBER)
+            if isinstance(value, int) and value > limit:
+                raise ModelError(
+                    f"{place} must be at most {limit}, but is {str(value)[:40]}; copy the directory"
+                    " again from where it was made."
+                )
+            _check_numbers(value, place, num_tensors=num_tensors)
+    elif isinstance(document, list):
+        for value in document:
+            _check_numbers({"[]": value}, path, num_tensors=num_tensors)
+
+
+def _load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     expected = model.state_dict()
     problems = [f"missing: {name}" for name in sorted(expected.keys() - weights.keys())]
     problems += [f"unknown: {name}" for name in sorted(weights.keys() - expected.keys())]
@@ -373,8 +406,15 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
+def _check_regular(path: Path) -> None:
+    """Refuses pipes and devices, which may never end, and folders."""
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} must be a regular file, but is none.")
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
+        _check_regular(path)
         return load_file(path)
     except FileNotFoundError as error:
         raise ModelError(

@@ -4,6 +4,7 @@ frame every 20 ms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -186,6 +187,11 @@ class ConvFeatureExtractor(FrontEnd):
                 TimeNormConvLayer(*shape, bias=bias, has_norm=index == 0)
                 for index, shape in enumerate(shapes)
             )
+
+    @property
+    def frame_samples(self) -> int:
+        """See `FrontEnd.frame_samples`."""
+        return math.prod(self.strides)
 
     def num_frames(self, num_samples: int) -> int:
         """See `FrontEnd.num_frames`."""

@@ -80,6 +80,11 @@ class FbankFeatureExtractor(FrontEnd):
         self.register_buffer("window", torch.from_numpy(window), persistent=False)
         self.register_buffer("mel_filters", torch.from_numpy(filters), persistent=False)
 
+    @property
+    def frame_samples(self) -> int:
+        """See `FrontEnd.frame_samples`."""
+        return HOP_SAMPLES * self.stack
+
     def num_frames(self, num_samples: int) -> int:
         """See `FrontEnd.num_frames`."""
         return compute_conv_length(num_samples, WINDOW_SAMPLES, HOP_SAMPLES) // self.stack

@@ -30,6 +30,11 @@ class FrontEnd(nn.Module, ABC):
             Features (B, T, C), and (B,) long, valid frames.
         """
 
+    @property
+    @abstractmethod
+    def frame_samples(self) -> int:
+        """Samples from one frame to the next."""
+
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
         """Number of frames of an utterance.

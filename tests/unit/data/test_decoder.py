@@ -70,6 +70,40 @@ def test_a_decoder_that_dies_is_replaced(clip: Path) -> None:
         assert len(decoder.decode(str(clip.parent), clip.name, **where).samples) == 2 * RATE
 
 
+def test_a_stream_gives_the_same_samples(clip: Path) -> None:
+    with Decoder(clip.parent) as decoder, decoder.stream(clip, max_seconds=60) as stream:
+        assert stream.declared_seconds == pytest.approx(2.0)
+        waveform = np.concatenate(list(stream.blocks))
+    assert np.array_equal(to_pcm(waveform), to_pcm(load_audio(clip).waveform))
+
+
+def read_and_kill(decoder: Decoder, path: Path) -> None:
+    with decoder.stream(path, max_seconds=3600) as stream:
+        next(stream.blocks)
+        assert decoder._process is not None
+        os.kill(decoder._process.pid, signal.SIGSEGV)
+        for _ in stream.blocks:
+            pass
+
+
+def test_a_stream_that_is_left_or_dies_costs_itself_only(tmp_path: Path) -> None:
+    voice = np.tile(make_voice(2), 300)  # more than a pipe holds
+    soundfile.write(tmp_path / "long.wav", voice, RATE)
+    soundfile.write(tmp_path / "short.wav", voice[:RATE], RATE)
+    with Decoder(tmp_path) as decoder:
+        with decoder.stream(tmp_path / "long.wav", max_seconds=3600) as stream:
+            assert len(next(stream.blocks)) == 20 * RATE
+        with pytest.raises(DecoderCrashedError, match="SIGSEGV"):
+            read_and_kill(decoder, tmp_path / "long.wav")
+        with (
+            pytest.raises(TooLongAudioError),
+            decoder.stream(tmp_path / "long.wav", max_seconds=10),
+        ):
+            pass
+        with decoder.stream(tmp_path / "short.wav", max_seconds=10) as stream:
+            assert sum(map(len, stream.blocks)) == RATE
+
+
 def test_the_next_decoder_takes_the_process_over(clip: Path) -> None:
     where = {"num_bytes": 9, "max_seconds": 60}
     end_idle_processes()

@@ -116,14 +116,11 @@ def test_where_the_acoustics_hear_nothing_no_model_makes_words_up(recognizer_dir
     model = load_ctc_model(recognizer_directory)
     vocabulary = model.vocabularies["mdw_Latn"]
     decoder = create_text_decoder(vocabulary, "mdw_Latn", lm=load_language_model(lms[name]))
-    logits = torch.zeros(2, 20, len(vocabulary))
-    logits[0, :, 0] = 0.1  # blank is barely best, everywhere
-    logits[1, :10, 0], logits[1, 10:, 5] = 0.1, 9.0  # only beyond its end is something
+    logits = torch.zeros(20, len(vocabulary))
+    logits[:10, 0], logits[10:, 5] = 0.1, 9.0  # blank is barely best, then something is heard
     eager = BeamSettings(lm_weight=0.0, word_score=20.0)
-    assert decoder.decode(logits, torch.tensor([20, 10]), eager) == [[EMPTY], [EMPTY]]
-    heard = decoder.decode(logits, torch.tensor([20, 20]), eager)
-    assert heard[0] == [EMPTY]
-    assert heard[1][0].text
+    assert decoder.decode(logits[:10].log_softmax(dim=-1), eager) == [EMPTY]
+    assert decoder.decode(logits.log_softmax(dim=-1), eager)[0].text
 
 
 def test_a_language_model_of_another_script_is_refused(recognizer_directory, lms, tmp_path):
@@ -258,3 +255,13 @@ def test_keys_of_decoding_that_cannot_work_are_named():
     assert len(config.validate()) == 2
     assert EvaluateConfig(lm=["x"]).get_decoder() == "beam"
     assert EvaluateConfig().get_decoder() == "greedy"
+
+
+def test_transcripts_of_a_language_model_have_times(recognizer_directory, lms):
+    recognizer = Recognizer.load(recognizer_directory, device="cpu", lm=lms["word"])
+    wave = read_wave(3)
+    transcript = recognizer.transcribe(wave, "mdw_Latn")
+    assert transcript.text == recognizer.recognize([wave], "mdw_Latn")[0] != ""
+    assert transcript.text != Recognizer.load(recognizer_directory).transcribe(wave).text
+    times = [time for word in transcript.words for time in (word.begin_seconds, word.end_seconds)]
+    assert times == sorted(times)
