@@ -48,8 +48,8 @@ from speechvq.data.prepare_plan import plan_preparation
 from speechvq.data.records import SAMPLE_RATE
 
 COMMAND = (
-    "python -m docs.measure_prepare_chain --audio ../shared/data --minutes 120 --repeats 2 "
-    "--work work --machine '…' --only {}"
+    "python -m docs.measure_prepare_chain --audio ../shared/data/noa_hindi --work work "
+    "--machine '…' --only {}"
 )
 CHAINS = ("reference", "webrtc", "silero")
 FORMATS: dict[str, dict[str, str]] = {
