@@ -50,7 +50,8 @@ def main() -> None:
         rows=rows,
         notes=[
             f"Contrastive loss on dev, nats a masked frame, before and after {STEPS} updates "
-            "of 60 s with a learning rate that rises to the preset's 1e-3 again; languages with a dev split; one seed."
+            "of 60 s with a learning rate that rises to the preset's 1e-3 again; languages with a "
+            "dev split; one seed."
         ],
     )
 
