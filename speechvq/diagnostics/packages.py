@@ -36,6 +36,8 @@ _EXTRA_PACKAGES = (
     ("indicnlp", "indic", "one spelling of Indic scripts"),
     ("indic_numtowords", "indic", "numbers as words in Indic languages"),
     ("num2words", "indic", "numbers as words in other languages"),
+    ("kaldingram", "lm", "training language models"),
+    ("flashlight", "lm", "decoding with language models"),
     ("s3fs", "cloud", "reading from s3://"),
     ("gcsfs", "cloud", "reading from gs://"),
     ("av", "media", "reading M4A, WebM and video"),
@@ -48,7 +50,7 @@ _EXTRA_PACKAGES = (
 _DISTRIBUTIONS = {
     **{"hydra": "hydra-core", "silero_vad": "silero-vad", "webrtcvad": "webrtcvad-wheels"},
     **{"yt_dlp": "yt-dlp", "indicnlp": "indic-nlp-library"},
-    "indic_numtowords": "indic-numtowords",
+    **{"indic_numtowords": "indic-numtowords", "flashlight": "flashlight-text"},
 }
 """The name on the package index where it differs from the importable one."""
 

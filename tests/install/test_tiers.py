@@ -11,14 +11,14 @@ import pytest
 
 # fmt: off
 TIERS = (
-    "base", "train", "prep", "fetch", "indic", "lhotse", "cloud", "media", "text", "demo", "slurm",
-    "sweep", "all", "dev",
+    "base", "train", "prep", "fetch", "indic", "lhotse", "lm", "cloud", "media", "text", "demo",
+    "slurm", "sweep", "all", "dev",
 )
 # fmt: on
 WITHOUT_WHEEL = ("--no-binary", "antlr4-python3-runtime", "--no-binary", "docopt")
 NOT_IN_BASE = (
     *("fairseq2", "torchaudio", "transformers", "silero_vad", "av", "sentencepiece"),
-    *("lhotse", "yt_dlp", "indicnlp", "gcsfs"),
+    *("lhotse", "yt_dlp", "indicnlp", "gcsfs", "flashlight"),
 )
 
 
