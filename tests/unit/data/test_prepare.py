@@ -440,6 +440,7 @@ def test_a_kill_anywhere_costs_nothing(prepared: Path, hostile: Path, tmp_path: 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_ten_hours_stay_under_a_gigabyte(tmp_path: Path) -> None:
     """The highest memory of the process that measures one recording of ten hours, and of the one
     that decodes it. Not from `getrusage`, whose maximum begins with that of whoever started the
