@@ -200,6 +200,7 @@ class Curve:
                 *(f"![error rate against hours of pretraining, {minutes} min](curve-{minutes}.svg)"
                   for minutes in MINUTES),
             ],
+            headline=list(_list_headlines(scores)),
         )  # fmt: skip
         write_reference_curve(
             "17-reference-curve-simvq.json",
@@ -215,6 +216,20 @@ class Curve:
                 y_label=f"CER on test, %, {minutes} min of transcripts",
             )
             (DOCS / f"curve-{minutes}.svg").write_text(picture, encoding="utf-8")
+
+
+def _list_headlines(scores: dict[Point, Path]) -> Iterator[dict[str, str]]:
+    """Lines of the README: `tiny` at its longest against from scratch."""
+    updates = RECIPES["simvq"].updates[-1]
+    for language in LANGUAGES:
+        for minutes in MINUTES:
+            points = (Point(language, minutes, "", 0), Point(language, minutes, "simvq", updates))
+            rates = (100 * read_metrics(scores[point])["cer"] for point in points)
+            yield {
+                "what": f"{language}, {minutes} min of transcripts: CER on test from scratch / after "
+                f"{updates:,} updates of pretraining `tiny` on one core",
+                "figure": " / ".join(f"{rate:.1f} %" for rate in rates),
+            }
 
 
 def _list_pretrainings() -> list[tuple[str, int]]:
