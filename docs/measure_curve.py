@@ -226,8 +226,8 @@ def _list_headlines(scores: dict[Point, Path]) -> Iterator[dict[str, str]]:
             points = (Point(language, minutes, "", 0), Point(language, minutes, "simvq", updates))
             rates = (100 * read_metrics(scores[point])["cer"] for point in points)
             yield {
-                "what": f"{language}, {minutes} min of transcripts: CER on test from scratch / after "
-                f"{updates:,} updates of pretraining `tiny` on one core",
+                "what": f"{language}, {minutes} min of transcripts: CER on test from scratch / "
+                f"after {updates:,} updates of pretraining `tiny` on one core",
                 "figure": " / ".join(f"{rate:.1f} %" for rate in rates),
             }
 
