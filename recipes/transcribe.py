@@ -10,9 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from speechvq.deploy.transcript_files import SUFFIXES
 from speechvq.errors import SpeechvqError
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json", "textgrid", "ctm")
 _BROKEN_EXIT_CODE = 2
 
 
@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--output-format",
         default="txt",
         metavar="NAME,…",
-        help=f"{', '.join(FORMATS)}, some of them with commas between, or all (default: txt)",
+        help=f"{', '.join(SUFFIXES)}, some of them with commas between, or all (default: txt)",
     )
     parser.add_argument(
         "--language",
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
             files=options.files,
             model=options.model,
             output_dir=options.output_dir,
-            formats=FORMATS if "all" in names else tuple(dict.fromkeys(names)),
+            formats=tuple(SUFFIXES) if "all" in names else tuple(dict.fromkeys(names)),
             language=options.language,
             lms=tuple(options.lm),
             batch_seconds=options.batch_seconds,

@@ -46,13 +46,17 @@ class PrepareProgress:
 
     def describe(self, elapsed: float) -> str:
         """Returns the line after so many seconds: share, hours, times real time, time left."""
-        rate = self._done / max(elapsed, 1e-9)
-        left = format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
+        rate, left = self._estimate(elapsed)
         return (
             f"prepare {min(1.0, self._done / self._total):4.0%}  "
             f"{self._done / 3600:.2f} of about {self._total / 3600:.2f} h  "
             f"{rate:.0f} x real time  {left} left"
         )
+
+    def _estimate(self, elapsed: float) -> tuple[float, str]:
+        """Returns what is done a second, and the time left."""
+        rate = self._done / max(elapsed, 1e-9)
+        return rate, format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -81,8 +85,7 @@ class PublishProgress(PrepareProgress):
 
     def describe(self, elapsed: float) -> str:
         """Returns the line after so many seconds: share, gigabytes, rate, time left."""
-        rate = self._done / max(elapsed, 1e-9)
-        left = format_time(max(0.0, self._total - self._done) / rate) if rate > 0 else "?"
+        rate, left = self._estimate(elapsed)
         return (
             f"publish {min(1.0, self._done / self._total):4.0%}  "
             f"{self._done / 1e9:.2f} of {self._total / 1e9:.2f} GB  "

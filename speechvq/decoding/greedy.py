@@ -38,6 +38,18 @@ def decode_greedy(
     return [vocabulary.decode(labels) for labels in decode_labels(logits, lengths, blank_id)]
 
 
+def decode_best_path(log_probs: Tensor, vocabulary: LabelDecoder, *, blank_id: int = 0) -> str:
+    """Returns the text of one utterance's best path.
+
+    Args:
+        log_probs: (T, N) scores of the labels.
+        vocabulary: Turns labels into text.
+        blank_id: The label that stands for nothing.
+    """
+    lengths = torch.tensor([len(log_probs)])
+    return decode_greedy(log_probs[None], lengths, vocabulary, blank_id=blank_id)[0]
+
+
 def decode_labels(logits: Tensor, lengths: Tensor, blank_id: int = 0) -> list[list[int]]:
     """Returns the labels of each row's best path, repeats merged and blanks removed.
 

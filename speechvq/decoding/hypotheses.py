@@ -1,6 +1,6 @@
 """What a beam search found: n-best texts, their posteriors, confidences of words, oracle errors.
 
-Both searches (`speechvq.decoding.prefix_beam`, `speechvq.decoding.flashlight_beam`) give
+Both searches (`speechvq.decoding.prefix_beam`, `speechvq.decoding.flashlight_search`) give
 `Hypothesis` lists, best first; `speechvq.deploy` takes the first and reports on the rest.
 """
 

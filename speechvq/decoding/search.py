@@ -1,8 +1,8 @@
 """Beam search from log-probabilities to n-best texts, by flashlight-text or by our reference.
 
-`create_search` puts a vocabulary, a language model and a lexicon together, checked against each
-other; `speechvq.deploy.text_decoder` feeds it. Weights come with each call, so that tuning builds
-nothing anew. Scores are natural logarithms throughout; published weights for flashlight are for
+`speechvq.deploy.text_decoder` puts a vocabulary, a language model and a lexicon together, checked
+against each other, and feeds the search. Weights come with each call, so that tuning builds nothing
+anew. Scores are natural logarithms throughout; published weights for flashlight are for
 log10: theirs are ours × 2.3.
 """
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from speechvq.data.audio import decode_flac
+from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_corpus_info, read_utterances
 from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.data.text import TextNormalizer, get_normalizer
@@ -23,7 +23,7 @@ from speechvq.deploy.evaluation_report import create_report
 from speechvq.deploy.evaluation_result import Evaluation, Result
 from speechvq.deploy.n_best import NBest, add_decoders, compute_oracle, normalize_n_best
 from speechvq.deploy.progress import ProgressLine
-from speechvq.deploy.recognizer import Recognizer, Waveform
+from speechvq.deploy.recognizer import Recognizer
 from speechvq.errors import ConfigError, DataError, ModelError
 from speechvq.models.vocabulary import UNKNOWN_TEXT
 

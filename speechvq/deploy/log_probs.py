@@ -6,19 +6,18 @@ On a CPU every waveform is computed alone: no batch can change a bit of it, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from speechvq.data.audio import Waveform
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.deploy.silence import blank_silence, find_silent_frames
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.vocabulary import BLANK_ID
 
-Waveform = NDArray[np.float32]
 _MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter audio is filled up with silence, so that every front end finds a frame."""
 
@@ -93,3 +92,11 @@ def score_languages(model: CTCModel, waveforms: Sequence[Waveform]) -> dict[str,
         language: sums[language] / count if count else -math.inf
         for language, count in counts.items()
     }
+
+
+def choose_best(scores: Mapping[str, float]) -> str | None:
+    """Returns the language with the best score, the first of equals; None where no head recognises
+    anything.
+    """
+    best = max(sorted(scores), key=lambda language: scores[language])
+    return best if scores[best] > -math.inf else None

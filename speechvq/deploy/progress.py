@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
 
-class ProgressLine:
-    """Progress through a known amount of audio, on the standard error stream.
+class _Line(ABC):
+    """A terminal gets one line that renews itself; a log file gets a new line every half minute."""
 
-    A terminal gets one line that renews itself; a log file gets a new line every half minute.
-
-    Args:
-        verb: What is done, at the beginning of the line.
-        total_seconds: Audio to go through.
-        stream: Where the line goes; standard error by default.
-    """
-
-    def __init__(self, verb: str, total_seconds: float, stream: TextIO | None = None) -> None:
-        self._verb = verb
-        self._total = total_seconds
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._terminal = self._stream.isatty()
-        self._begin = time.monotonic()
-        self._last = self._begin
-        self._done = 0.0
-        self._count = 0
+        self._begin = self._last = time.monotonic()
 
-    def advance(self, count: int, seconds: float) -> None:
-        """Notes that so many utterances with so many seconds of audio are done."""
-        self._count += count
-        self._done += seconds
-        now = time.monotonic()
-        if now - self._last >= (0.2 if self._terminal else 30.0):
-            self._last = now
-            self._write(now)
+    @abstractmethod
+    def describe(self, elapsed: float) -> str:
+        """Returns the line after so many seconds of work."""
 
     def close(self) -> None:
         """Writes the last line."""
@@ -46,10 +29,40 @@ class ProgressLine:
             self._stream.write("\n")
             self._stream.flush()
 
+    def _renew(self) -> None:
+        """Writes the line if the last one is old."""
+        now = time.monotonic()
+        if now - self._last >= (0.2 if self._terminal else 30.0):
+            self._last = now
+            self._write(now)
+
     def _write(self, now: float) -> None:
         text = self.describe(now - self._begin)
         self._stream.write(f"\r\033[K{text}" if self._terminal else f"{text}\n")
         self._stream.flush()
+
+
+class ProgressLine(_Line):
+    """Progress through a known amount of audio, on the standard error stream.
+
+    Args:
+        verb: What is done, at the beginning of the line.
+        total_seconds: Audio to go through.
+        stream: Where the line goes; standard error by default.
+    """
+
+    def __init__(self, verb: str, total_seconds: float, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._verb = verb
+        self._total = total_seconds
+        self._done = 0.0
+        self._count = 0
+
+    def advance(self, count: int, seconds: float) -> None:
+        """Notes that so many utterances with so many seconds of audio are done."""
+        self._count += count
+        self._done += seconds
+        self._renew()
 
     def describe(self, elapsed: float) -> str:
         """Returns the line after so many seconds of work."""
@@ -72,7 +85,7 @@ def format_clock(seconds: float) -> str:
     return f"{minutes}:{whole % 60:02}"
 
 
-class FilesProgress:
+class FilesProgress(_Line):
     """Progress through files whose lengths are known only when they are opened.
 
     What is not opened yet is taken to hold as much audio a byte as what is.
@@ -84,10 +97,8 @@ class FilesProgress:
     """
 
     def __init__(self, verb: str, sizes: Mapping[Path, int], stream: TextIO | None = None) -> None:
+        super().__init__(stream)
         self._verb, self._sizes = verb, dict(sizes)
-        self._stream = stream if stream is not None else sys.stderr
-        self._terminal = self._stream.isatty()
-        self._begin = self._last = time.monotonic()
         self._done: dict[Path, float] = {}
         self._lengths: dict[Path, float] = {}
         self._num_ended = 0
@@ -96,10 +107,7 @@ class FilesProgress:
         """Notes that so many seconds of a file are done."""
         self._done[path] = self._done.get(path, 0.0) + seconds
         self._lengths[path] = max(declared_seconds or 0.0, self._done[path])
-        now = time.monotonic()
-        if now - self._last >= (0.2 if self._terminal else 30.0):
-            self._last = now
-            self._write(now)
+        self._renew()
 
     def end_file(self, path: Path) -> None:
         """Notes that nothing more comes of a file."""
@@ -107,18 +115,9 @@ class FilesProgress:
         self._lengths[path] = self._done.get(path, 0.0)
 
     def close(self) -> None:
-        """Writes the last line."""
-        if not self._sizes:
-            return
-        self._write(time.monotonic())
-        if self._terminal:
-            self._stream.write("\n")
-            self._stream.flush()
-
-    def _write(self, now: float) -> None:
-        text = self.describe(now - self._begin)
-        self._stream.write(f"\r\033[K{text}" if self._terminal else f"{text}\n")
-        self._stream.flush()
+        """Writes the last line, if there was anything to do."""
+        if self._sizes:
+            super().close()
 
     def describe(self, elapsed: float) -> str:
         """Returns the line after so many seconds of work."""

@@ -10,7 +10,6 @@ a language model, by beam search (`speechvq.deploy.text_decoder`). Long recordin
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,23 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from speechvq.data.audio import from_pcm, open_audio, to_16k_mono, to_pcm
+from speechvq.data.audio import Waveform, from_pcm, open_audio, to_16k_mono, to_pcm
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
-from speechvq.decoding.greedy import decode_greedy
+from speechvq.decoding.greedy import decode_best_path
 from speechvq.decoding.hypotheses import Hypothesis
-from speechvq.deploy.log_probs import compute_log_probs, score_languages
+from speechvq.deploy.log_probs import choose_best, compute_log_probs, score_languages
 from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder, load_language_models
 from speechvq.deploy.windows import OVERLAP_SECONDS, WINDOW_SECONDS, WindowMerger, cut_windows
 from speechvq.deploy.words import Word
 from speechvq.errors import DataError, ModelError
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_model
-
-Waveform = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,9 +226,7 @@ class Recognizer:
         """Returns the language whose head is surest of what it hears; None where none hears
         anything.
         """
-        scores = score_languages(self.model, waveforms)
-        best = max(self.languages, key=lambda language: scores[language])
-        return best if scores[best] > -math.inf else None
+        return choose_best(score_languages(self.model, waveforms))
 
     def create_merger(self, language: str) -> WindowMerger:
         """Returns what joins the labels of this recogniser's windows."""
@@ -278,8 +272,7 @@ class Recognizer:
             return [found[0].text for found in self.search(waveforms, language)]
         vocabulary = self.model.vocabularies[language]
         return [
-            decode_greedy(row[None], torch.tensor([len(row)]), vocabulary)[0]
-            for row in self.compute_log_probs(waveforms, language)
+            decode_best_path(row, vocabulary) for row in self.compute_log_probs(waveforms, language)
         ]
 
     def search(self, waveforms: Sequence[Waveform], language: str) -> list[list[Hypothesis]]:

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from speechvq.decoding.config import BeamSettings
 from speechvq.decoding.contract import compare_with_vocabulary
-from speechvq.decoding.greedy import decode_greedy
+from speechvq.decoding.greedy import decode_best_path
 from speechvq.decoding.hypotheses import EMPTY, Hypothesis
 from speechvq.decoding.language_model import LanguageModel, load_language_model
 from speechvq.decoding.search import FloatArray, ReferenceSearch, TextSearch
@@ -59,7 +58,7 @@ class TextDecoder:
             log_probs: (T, N) natural log-probabilities, on the CPU.
             settings: Other weights than the decoder's own.
         """
-        greedy = decode_greedy(log_probs[None], torch.tensor([len(log_probs)]), self.vocabulary)[0]
+        greedy = decode_best_path(log_probs, self.vocabulary)
         return self.decode_row(log_probs.numpy(), greedy, settings)
 
     def decode_row(

@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from speechvq.data.audio import Waveform
 from speechvq.data.audio_errors import AudioError, TruncatedAudioError
 from speechvq.data.decoder import DecodedStream, Decoder
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.forced_alignment import LabelSpan
-from speechvq.deploy.log_probs import Waveform, score_languages
+from speechvq.deploy.log_probs import choose_best, score_languages
 from speechvq.deploy.recognizer import Recognizer
 from speechvq.deploy.transcript_files import FileTranscript
 from speechvq.deploy.transcription_ledger import WindowJournal
@@ -142,9 +143,10 @@ class Transcriber:
         if len(self._recognizer.languages) == 1:
             run.language = self._recognizer.languages[0]
             return
-        run.language = self._recognizer.choose_language([window.samples])
+        scores = score_languages(self._recognizer.model, [window.samples])
+        run.language = choose_best(scores)
         if run.language is not None:
-            run.language_scores = score_languages(self._recognizer.model, [window.samples])
+            run.language_scores = scores
 
     def _recognize_pool(self) -> None:
         """Recognises what waits, the longest first; a batch is of one language."""

@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from speechvq.data.audio import decode_flac
+from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.text import TextNormalizer, get_normalizer
 from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.decoding.config import BeamSettings, TuneLmConfig
-from speechvq.decoding.greedy import decode_greedy
+from speechvq.decoding.greedy import decode_best_path
 from speechvq.decoding.language_model import LanguageModel, load_language_model
 from speechvq.decoding.lm_text import DEV
 from speechvq.decoding.search import FloatArray
 from speechvq.deploy.decoding_weights import WEIGHTS_FILE, save_tuned_settings
 from speechvq.deploy.evaluation import batch_by_length, normalize_hypothesis
 from speechvq.deploy.progress import ProgressLine
-from speechvq.deploy.recognizer import Recognizer, Waveform
+from speechvq.deploy.recognizer import Recognizer
 from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder
 from speechvq.errors import ConfigError, DataError
 
@@ -157,7 +155,7 @@ def _read_cases(
         waveforms: list[Waveform] = [decode_flac(row.audio) for row in batch]
         found = recognizer.compute_log_probs(waveforms, language)
         for row, log_probs in zip(batch, found, strict=True):
-            text = decode_greedy(log_probs[None], torch.tensor([len(log_probs)]), vocabulary)[0]
+            text = decode_best_path(log_probs, vocabulary)
             reference = normalizer(row.text or "", language)
             greedy = normalize_hypothesis(text, normalizer, language)
             cases.append(

@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from speechvq.data.audio import Waveform
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.decoding.forced_alignment import LabelSpan
 from speechvq.deploy.words import TimedLabel, Word, WordBuilder, group_by_word
 from speechvq.models.vocabulary import Vocabulary
-
-Waveform = NDArray[np.float32]
 
 WINDOW_SECONDS = 30.0
 OVERLAP_SECONDS = 4.0

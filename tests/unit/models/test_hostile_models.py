@@ -145,7 +145,7 @@ def link(name, target):
 DIRECTORIES = {
     "pickled config": write("config.json", pickle.dumps),
     "deep config": write("config.json", lambda b: b"[" * 200_000),
-    "unknown key": set_in("model", "shell", value="touch /tmp/x"),
+    "unknown key": set_in("model", "shell", value="touch evil"),
     "unknown outer key": set_in("auto_map", value={"AutoModel": "evil.Model"}),
     "class path": set_in("model", "features", value="os.system"),
     "layers without end": set_in("model", "encoder", "num_layers", value=10**9),
