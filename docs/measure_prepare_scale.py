@@ -5,8 +5,8 @@
 A million segments are made up, as tables on the disk like those that measuring leaves (transcribed
 clips of 200,000 speakers in eight languages, a tenth of them with a split). Then, each in a process
 of its own, as `decide_only=true` and `plan=true` are: the tables are read, splits assigned,
-duplicates found, limits applied and the part files planned; and a plan is made for the same million
-rows as a manifest would give them.
+duplicates found, limits applied, each language's own letters found and the part files planned; and
+a plan is made for the same million rows as a manifest would give them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from measuring import NO_MACHINE, create_parser, read_memory, run_part, write_re
 from speechvq.data.config import DecideConfig, PrepareConfig
 from speechvq.data.decide import decide
 from speechvq.data.manifest import ManifestRow
+from speechvq.data.own_letters import find_own_letters
 from speechvq.data.prepare_plan import Plan, describe_plan
 from speechvq.data.segment_columns import load_segments
 from speechvq.data.segment_table import (
@@ -67,7 +68,7 @@ def create_tables(output: Path, num_rows: int) -> None:
             "audio_row": np.arange(size),
             "digest": create_bytes(rng, size),
             "fingerprint": create_bytes(rng, size),
-            "flags": [[]] * size,
+            "flags": [[] if number % 100 else ["foreign_script"] for number in numbers],
             "snr_db": rng.normal(25, 10, size),
             "variation_db": rng.normal(12, 2, size),
             "tone_share": rng.uniform(0, 0.3, size),
@@ -124,8 +125,10 @@ def measure_deciding(work: Path, num_rows: int) -> dict[str, float]:
         segments = load_segments(work)
     with timed(steps, "splits, duplicates, limits"):
         decisions = decide(segments, config)
+    with timed(steps, "letters of each language's own"):
+        own_letters = find_own_letters(work, segments)
     with timed(steps, "plan the part files"):
-        files = plan_part_files(segments, decisions, 3600.0, {})
+        files = plan_part_files(segments, decisions, 3600.0, own_letters)
     assert len(segments) == num_rows
     assert sum(len(piece.rows) for file in files for piece in file.pieces) == int(
         decisions.is_accepted.sum()
