@@ -85,7 +85,8 @@ def run_recipe(recipe: str, corpus: Path | None, output: Path, keys: Iterable[st
     Raises:
         CalledProcessError: It failed.
     """
-    command = [sys.executable, "-m", f"recipes.{recipe}"]
+    package = "data_prep" if recipe == "prepare" else "recipes"
+    command = [sys.executable, "-m", f"{package}.{recipe}"]
     command += [*([f"corpus={corpus}"] if corpus else []), *keys, f"output={output}"]
     print("+", " ".join(["speechvq", recipe, *command[3:]]), flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
