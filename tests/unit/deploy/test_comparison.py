@@ -6,7 +6,7 @@ import pytest
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.comparison import compare_results
 from speechvq.deploy.evaluation import evaluate
-from speechvq.deploy.recognizer import Recognizer
+from speechvq.deploy.word_confidences import Recognized
 from speechvq.errors import DataError
 from speechvq.reporting.page import Page
 
@@ -16,8 +16,11 @@ def run_evaluation(corpus, recognizer_directory, tmp_path, monkeypatch):
     def run(name, *, text=None, **changes):
         with monkeypatch.context() as patch:
             if text is not None:
-                recognize = lambda self, waves, language: [text] * len(waves)  # noqa: E731
-                patch.setattr(Recognizer, "recognize", recognize)
+                found = Recognized(text=text, confidences=(0.5,) * len(text.split()))
+                patch.setattr(
+                    "speechvq.deploy.evaluation.recognize_with_confidences",
+                    lambda recognizer, waves, language: [found] * len(waves),
+                )
             config = EvaluateConfig(
                 corpus=str(corpus),
                 model=str(recognizer_directory),

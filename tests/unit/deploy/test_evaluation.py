@@ -10,11 +10,11 @@ from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.evaluation import (
     batch_by_length,
     evaluate,
-    normalize_hypothesis,
     score_recognizer,
 )
 from speechvq.deploy.evaluation_files import read_results
-from speechvq.deploy.recognizer import Recognizer
+from speechvq.deploy.score_variants import normalize_hypothesis
+from speechvq.deploy.word_confidences import Recognized
 from speechvq.errors import ConfigError, DataError, ModelError
 
 
@@ -34,6 +34,16 @@ def configure(corpus, recognizer_directory, tmp_path):
 
 def read_metrics(config):
     return json.loads((Path(config.output) / "metrics.json").read_text("utf-8"))
+
+
+def write(monkeypatch, answer):
+    """Have every utterance recognised as what `answer` returns."""
+
+    def recognize(recognizer, waves, language):
+        texts = [answer() for _ in waves]
+        return [Recognized(text=text, confidences=(0.5,) * len(text.split())) for text in texts]
+
+    monkeypatch.setattr("speechvq.deploy.evaluation.recognize_with_confidences", recognize)
 
 
 def test_leaves_three_files_whose_numbers_agree(configure):
@@ -99,7 +109,7 @@ def test_warnings_tell_of_shared_speakers_and_letters_that_cannot_be_written(con
 
 
 def test_blank_collapse_is_told_with_advice(configure, monkeypatch):
-    monkeypatch.setattr(Recognizer, "recognize", lambda self, waves, language: [""] * len(waves))
+    write(monkeypatch, lambda: "")
     evaluation = score_recognizer(configure())
     assert evaluation.to_metrics()["wer"] == 1
     assert evaluation.to_metrics()["num_empty_hypotheses"] == 10
@@ -108,9 +118,7 @@ def test_blank_collapse_is_told_with_advice(configure, monkeypatch):
 
 def test_examples_are_apart_and_say_something(configure, monkeypatch):
     answers = iter(["", "नमस्ते दुनिया", "", "x", "कल मिलेंगे", *[""] * 9])
-    monkeypatch.setattr(
-        Recognizer, "recognize", lambda self, waves, language: [next(answers) for _ in waves]
-    )
+    write(monkeypatch, lambda: next(answers))
     # One utterance a batch: the answers come in the corpus's order.
     config = configure(language=["hin_Deva"], batch_seconds=0.01)
     evaluation = score_recognizer(config)
