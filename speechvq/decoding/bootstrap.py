@@ -71,29 +71,31 @@ def resample_sums(values: IntArray, num_resamples: int, seed: int) -> IntArray:
     parts = []
     for size in _split_count(num_resamples, max(1, _CHUNK // len(values))):
         drawn = rng.integers(len(values), size=(size, len(values)))
-        parts.append(np.stack([column[drawn].sum(axis=1) for column in values.T], axis=1))
+        drawn += len(values) * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * len(values))
+        # Sums of whole numbers below 2^53 are exact, and floats multiply by BLAS.
+        sums = times.reshape(size, len(values)).astype(np.float64) @ values.astype(np.float64)
+        parts.append(sums.astype(np.int64))
     return np.concatenate(parts)
 
 
-def resample_rates(
-    errors: IntArray, lengths: IntArray, num_resamples: int, seed: int
-) -> FloatArray | None:
-    """Returns (R',) rates of bootstrap samples, without those that drew no reference unit.
+def resample_rates(values: IntArray, num_resamples: int, seed: int) -> FloatArray | None:
+    """Returns (R', C) rates of bootstrap samples, without those that drew no reference unit.
 
     Args:
-        errors: (U,) errors of utterances or speakers; differences of errors for a paired test.
-        lengths: (U,) reference units.
+        values: (U, C + 1): C columns of errors of utterances or speakers, or of differences of
+            errors for paired tests; in the last column the reference units.
         num_resamples: R.
         seed: Seed of the draw.
 
     Returns:
         None where there are fewer than two to draw from, or no reference unit at all.
     """
-    if len(lengths) < 2 or not lengths.any():
+    if len(values) < 2 or not values[:, -1].any():
         return None
-    sums = resample_sums(np.stack([errors, lengths], axis=1), num_resamples, seed)  # (R, 2)
-    sums = sums[sums[:, 1] > 0]
-    return np.asarray(sums[:, 0] / sums[:, 1])
+    sums = resample_sums(values, num_resamples, seed)  # (R, C + 1)
+    sums = sums[sums[:, -1] > 0]
+    return np.asarray(sums[:, :-1] / sums[:, -1:])
 
 
 def _split_count(total: int, largest: int) -> Iterator[int]:

@@ -198,13 +198,12 @@ def compute_error_rate(
     """
     errors, lengths = counts.errors, counts.reference_lengths
     length = int(lengths.sum())
-    by_utterance = _find_ends(resample_rates(errors, lengths, num_resamples, seed))
-    unit, units = _group_by_unit(np.stack([errors, lengths], axis=1), speakers)
-    ends = by_utterance
+    values = np.stack([errors, lengths], axis=1)
+    unit, units = _group_by_unit(values, speakers)
+    ends = _find_ends(resample_rates(units, num_resamples, seed))
+    by_utterance: tuple[float | None, float | None] = (None, None)
     if unit is BootstrapUnit.SPEAKER:
-        ends = _find_ends(resample_rates(units[:, 0], units[:, 1], num_resamples, seed))
-    else:
-        by_utterance = (None, None)
+        by_utterance = _find_ends(resample_rates(values, num_resamples, seed))
     return ErrorRate(
         rate=int(errors.sum()) / length if length else None,
         low=ends[0],
@@ -285,28 +284,50 @@ def compare_systems(
     Raises:
         ValueError: If the reference lengths differ, which no two scores of the same test set do.
     """
-    if not np.array_equal(counts_a.reference_lengths, counts_b.reference_lengths):
+    return compare_all(counts_a, [counts_b], speakers, num_resamples=num_resamples, seed=seed)[0]
+
+
+def compare_all(
+    reference: EditCounts,
+    others: Sequence[EditCounts],
+    speakers: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 10_000,
+    seed: int = SEED,
+) -> list[Comparison]:
+    """Tests each of several systems against one, with the same draws; see `compare_systems`.
+
+    Raises:
+        ValueError: If reference lengths differ.
+    """
+    lengths = reference.reference_lengths
+    if not all(np.array_equal(lengths, other.reference_lengths) for other in others):
         raise ValueError(
             "Both systems must be scored on the same utterances with the same normaliser, "
             "but their reference lengths differ."
         )
-    lengths = counts_a.reference_lengths
-    gain = counts_b.errors - counts_a.errors
+    gains = [other.errors - reference.errors for other in others]
     total = int(lengths.sum())
-    unit, units = _group_by_unit(np.stack([gain, lengths], axis=1), speakers)
-    differences = resample_rates(units[:, 0], units[:, 1], num_resamples, seed)
-    low, high = _find_ends(differences)
-    p_value = None
-    if differences is not None:
-        contradicting = min(int((differences >= 0).sum()), int((differences <= 0).sum()))
-        p_value = min(1.0, 2 * (contradicting + 1) / (len(differences) + 1))
-    return Comparison(
-        difference=int(gain.sum()) / total if total else None,
-        low=low,
-        high=high,
-        p_value=p_value,
-        num_utterances=len(counts_a),
-        num_resamples=0 if differences is None else num_resamples,
-        unit=unit,
-        num_units=len(units),
-    )
+    unit, units = _group_by_unit(np.stack([*gains, lengths], axis=1), speakers)
+    differences = resample_rates(units, num_resamples, seed)  # (R, len(others))
+    comparisons = []
+    for number, gain in enumerate(gains):
+        column = None if differences is None else differences[:, number]
+        low, high = _find_ends(column)
+        p_value = None
+        if column is not None:
+            contradicting = min(int((column >= 0).sum()), int((column <= 0).sum()))
+            p_value = min(1.0, 2 * (contradicting + 1) / (len(column) + 1))
+        comparisons.append(
+            Comparison(
+                difference=int(gain.sum()) / total if total else None,
+                low=low,
+                high=high,
+                p_value=p_value,
+                num_utterances=len(reference),
+                num_resamples=0 if column is None else num_resamples,
+                unit=unit,
+                num_units=len(units),
+            )
+        )
+    return comparisons

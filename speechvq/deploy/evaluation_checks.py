@@ -145,7 +145,7 @@ def _draw_reliability(found: Calibration) -> str:
                 low=100 * low,
                 high=100 * high,
             ),
-            Series(name="perfect", x=[0.0, 1.0], y=[0.0, 100.0]),
+            Series(name="perfect", x=[0.0, 0.5, 1.0], y=[0.0, 50.0, 100.0]),
         ],
         x_label="confidence",
         y_label="words that are right in %",

@@ -82,7 +82,11 @@ def _add_chart(page: Page, groups: Sequence[GroupScore]) -> None:
         _bar_series("CER", [group.cer for group in groups]),
     ]
     chart = draw_bars([group.name for group in groups], series, y_label="error rate in %")
-    page.add_figure(chart, caption="With 95 % intervals.")
+    page.add_figure(
+        chart,
+        caption="With 95 % intervals; below, groups of fewer than "
+        f"{_FEW_UTTERANCES} utterances are marked.",
+    )
 
 
 def _add_table(page: Page, head: str, groups: Sequence[GroupScore]) -> None:

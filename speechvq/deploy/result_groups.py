@@ -68,7 +68,7 @@ def group_scores(
             title="Signal-to-noise ratio",
             head="dB",
             groups=_summarize_bins(scores, snrs, SNR_EDGES, "dB"),
-            note="The corpus' `snr_db`, estimated from the audio (WADA) when it was prepared: "
+            note="The corpus' column snr_db, estimated from the audio (WADA) when it was prepared: "
             "steady noise counts, music and other voices hardly do. “not known”: too little "
             "speech to measure, or not measured.",
         ),
