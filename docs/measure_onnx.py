@@ -36,18 +36,14 @@ def read_speech(corpus: Path, language: str, where: str) -> tuple[list[Any], lis
     from speechvq.data.corpus import read_utterances
 
     waveforms, texts = [], []
-    for row in read_utterances(
-        corpus, splits=["test", "dev"], languages=[language], where=where
-    ):
+    for row in read_utterances(corpus, splits=["test", "dev"], languages=[language], where=where):
         if row.text:
             waveforms.append(decode_flac(row.audio))
             texts.append(row.text)
     return waveforms, texts
 
 
-def time_each(
-    recognise: Callable[[Any], Any], waveforms: Sequence[Any]
-) -> tuple[list[Any], float]:
+def time_each(recognise: Callable[[Any], Any], waveforms: Sequence[Any]) -> tuple[list[Any], float]:
     """What `recognise` gives for each, and its processor seconds a second of audio."""
     recognise(waveforms[0])
     begin = time.process_time()
@@ -199,6 +195,7 @@ def main() -> None:
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     np.savez(work / _FILE, **{str(i): waveform for i, waveform in enumerate(waveforms)})
+    minutes = sum(map(len, waveforms)) / 960_000
     rows = compare("trained, filter banks", options.model, waveforms, texts, work, sherpa=True)
     base = save_base(work / "base" / "model", vocabulary)
     rows += compare("base, random weights", base, waveforms[:NUM_FOR_BASE], None, work,
@@ -213,8 +210,8 @@ def main() -> None:
                  "processor seconds a second of audio"],
         rows=rows,
         notes=[
-            f"Greedy decoding of {len(waveforms)} utterances ({sum(map(len, waveforms)) / 960_000:.1f}"
-            f" min) of test and dev; {NUM_FOR_BASE} of them for base, whose weights are random.",
+            f"Greedy decoding of {len(waveforms)} utterances ({minutes:.1f} min) of test and dev; "
+            f"{NUM_FOR_BASE} of them for base, whose weights are random.",
             "One utterance at a time and one thread, unless the line says otherwise; the export "
             "computes the rule of silence as well.",
             "int8: weights of matrix products with a scale a column, the front end in fp32 "

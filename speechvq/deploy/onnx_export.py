@@ -262,9 +262,7 @@ def _list_notes(model: CTCModel) -> list[str]:
         )
     if model.frame_samples != SAMPLE_RATE // 50:
         factor = model.frame_samples / (SAMPLE_RATE // 50)
-        notes.append(
-            f"sherpa-onnx takes frames for 20 ms: multiply its timestamps by {factor:g}."
-        )
+        notes.append(f"sherpa-onnx takes frames for 20 ms: multiply its timestamps by {factor:g}.")
     return notes
 
 
