@@ -285,19 +285,14 @@ def _remove_traces(proto: onnx.ModelProto) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporter's own words, which are about its own code, from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    root = logging.getLogger()
-    root_level = root.level
+    before = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        root.setLevel(logging.ERROR)
+        logging.disable(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
-            root.setLevel(root_level)
+            logging.disable(before)
 
 
 def _check_packages() -> None:

@@ -45,13 +45,15 @@ def create_config(kind: str) -> CTCModelConfig:
         features=Features.fbank if kind == "fbank" else Features.waveform,
         fbank=FbankConfig(num_mels=20, stack=4),
         waveform=WaveformConfig(
-            dims=[8] * 7,
+            dims=[8, 12, 16],
+            kernels=[10, 9, 8],
+            strides=[5, 8, 8],
             norm=FeatureNorm.layer if layer else FeatureNorm.group,
             bias=layer,
             normalize=layer,
         ),
         encoder=EncoderConfig(
-            num_layers=2,
+            num_layers=1,
             model_dim=16,
             num_heads=2,
             ffn_dim=24,
@@ -107,28 +109,40 @@ def compare(path: Path, recognizer: Recognizer, language: str) -> float:
     expected = [row.numpy() for row in recognizer.compute_log_probs(waveforms, language)]
     found = run_batch(path, waveforms)
     assert [row.shape for row in found] == [row.shape for row in expected]
-    assert len({int(label) for row in expected for label in row.argmax(-1)}) > 2
+    assert len({int(label) for row in expected for label in row.argmax(-1)}) > 1
     return max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> tuple[Path, Recognizer]:
-    """A model of two languages and what the command line makes of it."""
+    """A model of two languages and what the command line makes of one."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("onnx")
     recognizer = save_recognizer(folder / "model", "fbank")
     words = [str(folder / "model"), str(folder / "out"), "--to", "onnx", "--int8"]
+    words += ["--language", "hin_Deva"]
     export.run(export.parse_arguments(words))
     return folder / "out", recognizer
 
 
-@pytest.mark.parametrize("language", sorted(VOCABULARIES))
-def test_filter_banks_give_the_same_numbers_in_a_padded_batch(exported, language) -> None:
+@pytest.mark.slow
+def test_filter_banks_give_the_same_numbers_in_a_padded_batch(exported) -> None:
     output, recognizer = exported
-    assert compare(output / language / "model.onnx", recognizer, language) < 1e-4
+    assert compare(output / "model.onnx", recognizer, "hin_Deva") < 1e-4
 
 
+@pytest.mark.long
+def test_each_language_has_a_folder(exported, tmp_path) -> None:
+    output, recognizer = exported
+    graphs = export_onnx(output.with_name("model"), tmp_path / "out")
+    assert [graph.language for graph in graphs] == sorted(VOCABULARIES)
+    for graph in graphs:
+        assert graph.directory == tmp_path / "out" / graph.language
+        assert compare(graph.directory / "model.onnx", recognizer, graph.language) < 1e-4
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["group", "layer"])
 def test_convolutions_give_the_same_numbers_in_a_padded_batch(tmp_path, kind) -> None:
     for package in ("onnx", "onnxscript"):
@@ -140,21 +154,23 @@ def test_convolutions_give_the_same_numbers_in_a_padded_batch(tmp_path, kind) ->
     assert bool(graph.notes) == (kind == "group")  # sherpa-onnx normalises waveforms
 
 
+@pytest.mark.slow
 def test_eight_bits_are_near(exported) -> None:
     output, recognizer = exported
-    difference = compare(output / "hin_Deva" / "model.int8.onnx", recognizer, "hin_Deva")
+    difference = compare(output / "model.int8.onnx", recognizer, "hin_Deva")
     assert 1e-4 < difference < 0.5
 
 
+@pytest.mark.slow
 def test_files_tell_how_to_decode_and_nothing_of_this_machine(exported) -> None:
     output, recognizer = exported
     onnx = pytest.importorskip("onnx")
-    for path in sorted(output.glob("*/*.onnx")):
+    for path in sorted(output.glob("*.onnx")):
         session = open_session(path)
         facts = session.get_modelmeta().custom_metadata_map
-        vocabulary = VOCABULARIES[path.parent.name]
+        vocabulary = VOCABULARIES["hin_Deva"]
         assert facts["vocab_size"] == str(len(vocabulary))
-        assert facts["language"] == path.parent.name
+        assert facts["language"] == "hin_Deva"
         assert facts["model_type"] == "omnilingual-asr"
         assert facts["frame_samples"] == str(recognizer.model.frame_samples)
         assert [value.name for value in session.get_inputs()] == ["waveform"]  # all one must give
@@ -167,17 +183,19 @@ def test_files_tell_how_to_decode_and_nothing_of_this_machine(exported) -> None:
         onnx.checker.check_model(onnx.load(path), full_check=True)
 
 
+@pytest.mark.slow
 def test_one_waveform_needs_no_length(exported) -> None:
     output, recognizer = exported
     (waveform, *_) = create_waveforms()
-    log_probs, frames = open_session(output / "mdw_Latn" / "model.onnx").run(
+    log_probs, frames = open_session(output / "model.onnx").run(
         None, {"waveform": waveform[None]}
     )
-    (expected,) = recognizer.compute_log_probs([waveform], "mdw_Latn")
+    (expected,) = recognizer.compute_log_probs([waveform], "hin_Deva")
     assert frames.tolist() == [len(expected)]
     assert np.abs(log_probs[0] - expected.numpy()).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_guides_example_writes_what_the_recogniser_writes(
     exported, tmp_path, monkeypatch, capsys
 ) -> None:
@@ -188,8 +206,8 @@ def test_the_guides_example_writes_what_the_recogniser_writes(
     soundfile.write(tmp_path / "speech.wav", samples, 16_000, subtype="PCM_16")
     read, _ = soundfile.read(tmp_path / "speech.wav", dtype="float32")
     (text,) = recognizer.recognize([read], "hin_Deva")
-    assert len(text) > 10
-    words = ["decode.py", str(output / "hin_Deva"), str(tmp_path / "speech.wav")]
+    assert len(text) > 4
+    words = ["decode.py", str(output), str(tmp_path / "speech.wav")]
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(str(tmp_path / "decode.py"))
     said = capsys.readouterr().out.strip("\n").replace("<unk>", "\u2047")
