@@ -20,7 +20,9 @@ from speechvq.errors import SpeechvqError
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(prog="speechvq export", description=__doc__)
-    add_word_or_flag(parser, "model", help="model directory that `pretrain`, `import` or `finetune` left")
+    add_word_or_flag(
+        parser, "model", help="model directory that `pretrain`, `import` or `finetune` left"
+    )
     add_word_or_flag(parser, "output", help="directory to write; must be new or empty")
     parser.add_argument(
         "--to",

@@ -187,9 +187,7 @@ def test_files_tell_how_to_decode_and_nothing_of_this_machine(exported) -> None:
 def test_one_waveform_needs_no_length(exported) -> None:
     output, recognizer = exported
     (waveform, *_) = create_waveforms()
-    log_probs, frames = open_session(output / "model.onnx").run(
-        None, {"waveform": waveform[None]}
-    )
+    log_probs, frames = open_session(output / "model.onnx").run(None, {"waveform": waveform[None]})
     (expected,) = recognizer.compute_log_probs([waveform], "hin_Deva")
     assert frames.tolist() == [len(expected)]
     assert np.abs(log_probs[0] - expected.numpy()).max() < 1e-4
