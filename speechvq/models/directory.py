@@ -165,44 +165,6 @@ def load_ctc_model(directory: str | Path) -> CTCModel:
     )
 
 
-def init_ctc_from_pretrained(
-    directory: str | Path,
-    vocabularies: Mapping[str, Vocabulary],
-    overrides: Mapping[str, object] | None = None,
-) -> CTCModel:
-    """Makes a recogniser whose encoder is a pretrained one, or another recogniser's, and whose
-    heads are new.
-
-    Args:
-        directory: A model directory of either kind.
-        vocabularies: By language.
-        overrides: Values for keys of `CTCModelConfig` that do not change the shape of the encoder:
-            {"encoder.dropout": 0.1, ...}.
-
-    Returns:
-        The recogniser, on the CPU, in training mode.
-
-    Raises:
-        ModelError: The directory cannot be read, or an override names an unknown key or changes the
-        encoder's shape. ConfigError: An override has an impossible value.
-    """
-    pretrained = load_model(directory)
-    source = config_to_json(pretrained.config)
-    document = config_to_json(CTCModelConfig())
-    document.update({key: source[key] for key in ("features", "fbank", "waveform", "encoder")})
-    for key, value in (overrides or {}).items():
-        _override(document, key, value)
-    model = create_ctc_model(config_from_json(CTCModelConfig, document, "overrides"), vocabularies)
-    try:
-        model.encoder.load_state_dict(pretrained.encoder.state_dict())
-    except RuntimeError as error:
-        raise ModelError(
-            f"The overrides {dict(overrides or {})} change the shape of the encoder in "
-            f"{directory}; leave out those that do."
-        ) from error
-    return model
-
-
 def read_model_config(directory: str | Path) -> dict[str, Any]:
     """Reads config.json and checks its outer keys.
 
@@ -428,13 +390,3 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or no safetensors file ({error}); copy it again from where it was "
             "made."
         ) from error
-
-
-def _override(document: dict[str, Any], key: str, value: object) -> None:
-    *sections, name = key.split(".")
-    section: Any = document
-    for part in sections:
-        section = section.get(part) if isinstance(section, dict) else None
-    if not isinstance(section, dict) or name not in section:
-        raise ModelError(f"`{key}` must be a key of a recogniser's configuration, but is unknown.")
-    section[name] = getattr(value, "value", value)
