@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import regex
 import torch
 from torch import Tensor
 
@@ -17,10 +18,12 @@ from speechvq.models.vocabulary import (
     UNKNOWN,
     WORD_SEPARATOR,
     CharacterVocabulary,
+    GraphemeVocabulary,
     SentencePieceVocabulary,
     Vocabulary,
 )
 
+_CLUSTER = regex.compile(r"\X")
 ABSENT_BIAS = -1e4
 """Bias of a label that the other head has not: its probability is 0 in fp32 and in fp16."""
 
@@ -87,7 +90,10 @@ def arrange_characters(labels: ForeignLabels) -> HeadLayout:
             )
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"labels must differ from each other, but {repeated[0]!r} stands twice.")
-    return HeadLayout(CharacterVocabulary(names), (*special, *others), len(labels.tokens))
+    # Labels such as "<s>", which are written in several characters, are left to plain decoding.
+    is_clusters = any(len(name) > 1 and _CLUSTER.fullmatch(name) for name in names)
+    vocabulary = (GraphemeVocabulary if is_clusters else CharacterVocabulary)(names)
+    return HeadLayout(vocabulary, (*special, *others), len(labels.tokens))
 
 
 def arrange_pieces(

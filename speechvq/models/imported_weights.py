@@ -54,7 +54,9 @@ def build_model(
     problems = [f"{name} is unknown" for name in sorted(given.keys() - expected.keys())]
     for name in sorted(expected.keys() - given.keys() - new):
         part = name.partition(".")[0]
-        if part in ("encoder", "heads") or any(other.startswith(f"{part}.") for other in given):
+        if part in ("encoder", "heads", "adapters") or any(
+            other.startswith(f"{part}.") for other in given
+        ):
             problems.append(f"{name} is missing")
         else:
             new.add(part)

@@ -40,6 +40,7 @@ from speechvq.models.imported_weights import (
     HUGGINGFACE_MASK_EMBEDDING,
     MASK_EMBEDDING,
     build_model,
+    read_safetensors,
 )
 from speechvq.models.interop_fairseq import (
     config_from_fairseq,
@@ -52,7 +53,7 @@ from speechvq.models.interop_fairseq_ctc import (
     find_recognizer_settings,
     split_recognizer,
 )
-from speechvq.models.interop_huggingface import state_from_huggingface
+from speechvq.models.interop_huggingface import adapters_from_huggingface, state_from_huggingface
 from speechvq.models.interop_labels import (
     FAIRSEQ_DICTIONARY,
     read_fairseq_layout,
@@ -167,26 +168,35 @@ def import_recognizer(
 def _import_huggingface(
     source: Path, labels: LabelOptions, seed: int, options: ImportOptions
 ) -> ImportedRecognizer:
+    if labels.path is not None:
+        raise ModelError("`--labels` must be left out: transformers has them in `vocab.json`.")
     state, document = read_huggingface_files(source)
+    vocabularies = read_huggingface_vocabularies(source)
+    name = _find_language(list(vocabularies), labels.language, source)
+    adapter = source / f"adapter.{name}.safetensors"
+    if name is not None and adapter.is_file():  # MMS: a head and adapters a language
+        state |= read_safetensors(adapter)
+    state = {name: tensor.float() for name, tensor in state.items()}
     weight, bias = (state.pop(f"{_HEAD}.{kind}", None) for kind in ("weight", "bias"))
     if weight is None or bias is None:
         raise ModelError(
             f"{source} must hold a recogniser (Wav2Vec2ForCTC), but has no `{_HEAD}`. A pretrained "
             "model is imported without `--language`."
         )
-    if labels.path is not None:
-        raise ModelError("`--labels` must be left out: transformers has them in `vocab.json`.")
-    vocabularies = read_huggingface_vocabularies(source)
-    vocabulary = vocabularies[_find_language(list(vocabularies), labels.language, source)]
     _check_head(weight, bias)
-    layout = read_huggingface_layout(source, vocabulary, len(weight), lowercase=labels.lowercase)
-    config = read_config(document, source / "config.json")
+    lowercase = labels.lowercase
+    layout = read_huggingface_layout(source, vocabularies[name], len(weight), lowercase=lowercase)
+    adapters, theirs = adapters_from_huggingface(state, labels.name)
+    config = read_config(document | {"adapter_attn_dim": None}, source / "config.json")
     assumed: dict[str, Any] = {}
     told = read_normalize(source / "preprocessor_config.json")
     config = apply_options(config, options, told, assumed)
-    head = _Head(labels.name, layout, weight.float(), bias.float())
-    theirs = {name: tensor.float() for name, tensor in state.items()}
-    imported = _build(config, document.get("final_dropout", 0.1), theirs, head, "huggingface", seed)
+    more = {
+        "dropout_final": document.get("final_dropout", 0.1),
+        "adapter_dim": document.get("adapter_attn_dim") or 0,
+    }
+    head = _Head(labels.name, layout, weight, bias, adapters)
+    imported = _build(config, more, theirs, head, "huggingface", seed)
     return replace(imported, assumed=assumed)
 
 
@@ -254,8 +264,8 @@ def _import_fairseq(
     assumed: dict[str, Any] = {}
     config = apply_options(config, options, told, assumed)
     head = _Head(labels.name, layout, weight, bias)
-    dropout = finetuning.get("final_dropout") or 0.0
-    imported = _build(config, dropout, state_from_fairseq(encoder), head, "fairseq", seed)
+    more = {"dropout_final": finetuning.get("final_dropout") or 0.0}
+    imported = _build(config, more, state_from_fairseq(encoder), head, "fairseq", seed)
     return replace(imported, left_out=tuple(left_out), assumed=assumed)
 
 
@@ -285,7 +295,7 @@ def _import_fairseq2(
     theirs, left_out = interop_fairseq2.state_from_fairseq2(state)
     derived = derive_config(theirs, options, norm_first=norm_first)
     head = _Head(labels.name, layout, weight, bias)
-    imported = _build(derived.config, 0.0, theirs, head, "fairseq2", seed)
+    imported = _build(derived.config, {}, theirs, head, "fairseq2", seed)
     return replace(
         imported,
         left_out=tuple(part for part in left_out if part != _FAIRSEQ2_HEAD),
@@ -303,32 +313,34 @@ def _check_head(weight: Tensor, bias: Tensor) -> None:
 
 @dataclass(frozen=True)
 class _Head:
-    """A head of theirs, (M, D) and (M,), and what it becomes."""
+    """A head of theirs, (M, D) and (M,), what it becomes, and our adapters of its language."""
 
     language: str
     layout: HeadLayout
     weight: Tensor
     bias: Tensor
+    adapters: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _build(
     pretrained: PretrainModelConfig,
-    dropout_final: Any,
+    more: Mapping[str, Any],
     theirs: Mapping[str, Tensor],
     head: _Head,
     project: str,
     seed: int,
 ) -> ImportedRecognizer:
-    document = config_to_json(
+    document: dict[str, Any] = config_to_json(
         CTCModelConfig(
             waveform=replace(pretrained.waveform, masked_statistics=True),
             encoder=pretrained.encoder,
             dropout_input=pretrained.dropout_input,
         )
     )
-    document["dropout_final"] = dropout_final
-    config = config_from_json(CTCModelConfig, document, "the settings of the recogniser")
-    ours = state_from_huggingface(theirs)
+    config = config_from_json(
+        CTCModelConfig, document | dict(more), "the settings of the recogniser"
+    )
+    ours = {**state_from_huggingface(theirs), **head.adapters}
     weight, bias = arrange_head(head.weight, head.bias, head.layout.rows)
     ours |= {f"heads.{head.language}.weight": weight, f"heads.{head.language}.bias": bias}
     vocabularies = {head.language: head.layout.vocabulary}
