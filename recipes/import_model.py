@@ -3,9 +3,9 @@
 SOURCE is a Hugging Face directory (config.json, model.safetensors) or a `.pt` file of fairseq (such
 as IndicWav2Vec's), fairseq2 (such as omnilingual-asr's) or torchaudio. Continue pretraining with
 `init=OUTPUT`, or finetune with `model=OUTPUT`. With `--language` SOURCE is a CTC recogniser of one
-of the first three, and OUTPUT one of ours: `speechvq transcribe FILE --model OUTPUT`. `speechvq import --from PROJECT SOURCE --output
-OUTPUT` is the same, and refuses a SOURCE of another project. What is kept, and what is not:
-docs/importing.md.
+of the first three, and OUTPUT one of ours: `speechvq transcribe FILE --model OUTPUT`. `speechvq
+import --from PROJECT SOURCE --output OUTPUT` is the same, and refuses a SOURCE of another project.
+What is kept, and what is not: docs/importing.md.
 """
 
 from __future__ import annotations
