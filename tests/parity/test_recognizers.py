@@ -283,8 +283,8 @@ def test_adapter_of_a_language_is_chosen_by_its_name(tmp_path: Path, compare: Co
     output = imported(waveform, lengths, language="hin_Deva")
     order = [0, 3, 4, 1, 2, 5, 6]
     compare("logits", output.logits, theirs(**inputs).logits[..., order])
+    labels = LabelOptions(language="tam_Taml")
     with pytest.raises(ModelError, match=r"must be one of the vocabulary of .* \(eng, hin\)"):
-        labels = LabelOptions(language="tam_Taml")
         import_recognizer(tmp_path / "theirs", tmp_path / "x", labels=labels)
     labels = LabelOptions(language="tam_Taml=hin")
     named = import_recognizer(tmp_path / "theirs", tmp_path / "named", labels=labels)
