@@ -32,7 +32,7 @@ def save_checkpoint(folder: Path, way: str = "new", **weights: Any) -> Any:
     torch.manual_seed(0)
     theirs = transformers.Wav2Vec2ForCTC(config).eval()
     randomize(theirs)
-    torch.nn.init.normal_(theirs.lm_head.weight)
+    torch.nn.init.normal_(theirs.lm_head.weight, std=0.3)
     encoder = {k: v for k, v in theirs.state_dict().items() if not k.startswith("lm_head.")}
     state = {f"w2v_encoder.w2v_model.{k}": v for k, v in to_fairseq(encoder, "layer").items()}
     state["w2v_encoder.proj.weight"] = theirs.lm_head.weight.data
@@ -120,7 +120,9 @@ def test_weights_that_cannot_be_are_refused(
 
 def test_nothing_in_a_recogniser_is_run(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, **{"w2v_encoder.bomb": Bomb(tmp_path / "ran")})
-    with pytest.raises(ModelError, match="must be tensors only, but 'w2v_encoder.bomb' is none"):
+    with pytest.raises(
+        ModelError, match=r"must be tensors only, but 'bomb' is none|'w2v_encoder\.bomb' is none"
+    ):
         import_recognizer(tmp_path / "checkpoint_best.pt", tmp_path / "ours", labels=HINDI)
     assert not (tmp_path / "ran").exists()
 
