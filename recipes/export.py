@@ -1,10 +1,11 @@
 """Writes a model for another library: `speechvq export MODEL OUTPUT --to {huggingface,onnx}`.
 
-`--to huggingface` takes a pretrained model: OUTPUT becomes a directory for transformers'
-`Wav2Vec2ForPreTraining.from_pretrained`: config.json, model.safetensors, preprocessor_config.json
-(which models can be expressed: docs/importing.md). `--to onnx` takes a recogniser: OUTPUT gets
-model.onnx, which takes samples, and tokens.txt, for onnxruntime and sherpa-onnx
-(docs/exporting.md). Paths may be flags: `speechvq export --model MODEL --output OUTPUT`.
+`--to huggingface`: OUTPUT becomes a directory of transformers, of a pretrained model for
+`Wav2Vec2ForPreTraining.from_pretrained`, of a recogniser for `Wav2Vec2ForCTC` with its processor,
+one in it for each language where there are several (which models can be expressed:
+docs/importing.md). `--to onnx` takes a recogniser: OUTPUT gets model.onnx, which takes samples, and
+tokens.txt, for onnxruntime and sherpa-onnx (docs/exporting.md). Paths may be flags:
+`speechvq export --model MODEL --output OUTPUT`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default="huggingface",
         help="of the files in OUTPUT (default: huggingface)",
     )
-    parser.add_argument("--language", help="with onnx: one language of the model (default: all)")
+    parser.add_argument("--language", help="of a recogniser, the only one (default: all)")
     parser.add_argument("--int8", action="store_true", help="with onnx: 8-bit weights as well")
     options = parse_words_and_flags(parser, ["model", "output"], arguments)
-    if options.format != "onnx" and (options.int8 or options.language):
-        parser.error("--language and --int8 belong to --to onnx")
+    if options.format != "onnx" and options.int8:
+        parser.error("--int8 belongs to --to onnx")
     return options
 
 
@@ -47,7 +48,9 @@ def run(options: argparse.Namespace) -> None:
         return
     from speechvq.models.exporting import export_model
 
-    exported = export_model(options.model, options.output, target=options.format)
+    exported = export_model(
+        options.model, options.output, target=options.format, language=options.language
+    )
     size = sum(parameter.numel() for parameter in exported.model.parameters())
     print(f"{options.format}, {size:,} parameters → {options.output}")
     for note in exported.notes:

@@ -45,6 +45,9 @@ VOCABULARY_FILE = "vocab.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 
+LANGUAGE_PATTERN = re.compile(r"[\w-]{1,100}")
+"""What a language may be named."""
+
 _MAX_JSON_BYTES = 64 << 20
 _MAX_NUMBER = 1 << 20
 """No width, count or kernel is larger; memory is asked for before weights are compared."""
@@ -320,7 +323,7 @@ def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
         raise ModelError(f"{path} must be an object from language to vocabulary.")
     vocabularies = {}
     for language, entry in document.items():
-        if not re.fullmatch(r"[\w-]{1,100}", language):
+        if not LANGUAGE_PATTERN.fullmatch(language):
             raise ModelError(f"{path}: a language must be named as hin_Deva is, not {language!r}.")
         try:
             vocabularies[language] = vocabulary_from_json(entry)

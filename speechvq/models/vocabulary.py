@@ -173,6 +173,23 @@ class SentencePieceVocabulary(Vocabulary):
         self._ids = {piece: index for index, piece in enumerate(self._pieces, start=2)}
         self.labels = (BLANK, UNKNOWN, *(self._processor.IdToPiece(i) for i in self._pieces))
 
+    @property
+    def piece_ids(self) -> tuple[int, ...]:
+        """The sentencepiece model's own number of each label after blank and unknown."""
+        return tuple(self._pieces)
+
+    @property
+    def unknown_piece(self) -> int:
+        """The sentencepiece model's own number of the unknown piece."""
+        number: int = self._processor.unk_id()
+        return number
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces of the sentencepiece model, control symbols and unknown ones included."""
+        size: int = self._processor.GetPieceSize()
+        return size
+
     def encode(self, text: str) -> list[int]:
         """See `Vocabulary.encode`."""
         return [self._ids.get(piece, UNKNOWN_ID) for piece in self._processor.EncodeAsIds(text)]
