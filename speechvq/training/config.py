@@ -442,6 +442,9 @@ class FinetuneConfig(TrainConfig):
     """LayerDrop of the encoder; null keeps the model's own."""
     max_train_seconds: float | None = None
     """Learn from a random, fixed subset with this much transcribed audio; null for all."""
+    labels: list[str] = field(default_factory=list)
+    """Tables of `id` and `text` that give text to further utterances of the training split; the
+    vocabulary stays that of the transcribed ones."""
     allow_digits: bool = False
     """Use transcripts flagged for digits or literal pipes, too."""
 

@@ -28,6 +28,7 @@ from speechvq.models.vocabulary import (
 )
 from speechvq.training.batches import count_ctc_frames
 from speechvq.training.config import FinetuneConfig
+from speechvq.training.label_overlay import add_labels
 from speechvq.training.selection import limit_index
 
 TEXT_FLAGS = frozenset({Flag.DIGITS.value, Flag.PIPE.value, Flag.SYMBOLS.value})
@@ -63,15 +64,9 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     notes: list[str] = []
     if config.model is None:
         notes.append("No `model` was given: everything is learned from scratch.")
-    train = _load_split(config, config.train_split)
-    if len(train) == 0:
-        raise DataError(_explain_empty(config))
-    if not config.allow_digits:
-        train = _leave_out_flagged(train, notes)
-    if config.max_train_seconds is not None:
-        train = limit_index(train, config.max_train_seconds)
-    assert train.texts is not None
-    vocabulary = _build_vocabulary(config, train.texts)
+    train, vocabulary = load_transcribed(config, notes)
+    if config.labels:
+        train = add_labels(config, train, vocabulary, notes)
     num_frames = _get_frame_counter(config)
     train = _leave_out_unalignable(train, vocabulary, num_frames, notes)
     if len(train) == 0:
@@ -84,7 +79,7 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
             f"({config.batch.max_seconds}) and {train.num_too_short} shorter than "
             f"`batch.min_seconds` ({config.batch.min_seconds}); they are left out."
         )
-    dev = _load_split(config, config.dev_split)
+    dev = load_split(config, config.dev_split)
     if len(dev) == 0:
         notes.append(
             f"The corpus has no transcribed split `{config.dev_split}` of `{config.language}`: "
@@ -101,7 +96,29 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     return RecognitionData(train, dev, vocabulary, notes)
 
 
-def _load_split(config: FinetuneConfig, split: str) -> CorpusIndex:
+def load_transcribed(config: FinetuneConfig, notes: list[str]) -> tuple[CorpusIndex, Vocabulary]:
+    """Load the utterances that the corpus itself transcribes, and the vocabulary of their text.
+
+    Args:
+        config: Which utterances, and how much of them.
+        notes: Gets a sentence about what is left out.
+
+    Raises:
+        DataError: There are none.
+    """
+    train = load_split(config, config.train_split)
+    if len(train) == 0:
+        raise DataError(_explain_empty(config))
+    if not config.allow_digits:
+        train = _leave_out_flagged(train, notes)
+    if config.max_train_seconds is not None:
+        train = limit_index(train, config.max_train_seconds)
+    assert train.texts is not None
+    return train, _build_vocabulary(config, train.texts)
+
+
+def load_split(config: FinetuneConfig, split: str) -> CorpusIndex:
+    """Load the transcribed utterances of a split; there may be none."""
     return load_index(
         config.corpus,
         split=split,
