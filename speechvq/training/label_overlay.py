@@ -67,7 +67,8 @@ def add_labels(
     texts = labels.texts | dict(zip(transcribed.ids, transcribed.texts, strict=True))
     keep = np.array([name in texts for name in index.ids], dtype=bool)
     chosen = index.select(keep)
-    num_own = len(labels.texts.keys() & set(transcribed.ids))
+    own = set(transcribed.ids)
+    num_own = len(labels.texts.keys() & own)
     num_absent = len(texts) - len(chosen)
     if num_own:
         notes.append(f"{num_own} of the `labels` are of transcribed utterances, whose text stays.")
@@ -76,7 +77,8 @@ def add_labels(
             f"{num_absent} of the `labels` are of utterances that `where` or the limits of "
             "`batch` leave out."
         )
-    note_unknown_letters(labels.texts, vocabulary, notes)
+    added = {name: texts[name] for name in chosen.ids if name not in own}
+    note_unknown_letters(added, vocabulary, notes)
     return replace(chosen, texts=[texts[name] for name in chosen.ids])
 
 
