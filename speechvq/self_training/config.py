@@ -40,11 +40,12 @@ class SelfTrainConfig(FinetuneConfig):
     keep_share: list[float] = field(default_factory=lambda: [0.4, 0.6, 0.8])
     """Share of the untranscribed audio, the surest first, that each round keeps at most; the last
     value holds for further rounds."""
-    min_confidence: float = 0.5
-    """Least mean probability of a segment's letters."""
+    min_confidence: float = 0.3
+    """Least mean probability of a segment's letters; recognisers differ in how sure they are of the
+    same error rate, so that `keep_share` is the better measure."""
     min_word_confidence: float = 0.0
     """Least confidence of a segment's most doubtful word."""
-    min_agreement: float = 0.5
+    min_agreement: float = 0.4
     """Least share of letters that two decodings have in common."""
     min_lm_score: float | None = None
     """Least natural log-probability a letter, word boundaries included, with `lm`; null: that of

@@ -32,7 +32,7 @@ def sort_doubtful(decisions: Sequence[Decision]) -> list[Decision]:
 
 def _expect_errors(one: Decision) -> float:
     """Return letters that are probably wrong, a second of audio."""
-    return (1 - one.sureness) * one.letters_per_second
+    return (1 - one.recognition.confidence) * one.letters_per_second
 
 
 def write_doubtful(

@@ -39,6 +39,12 @@ def write_report(
     )
     _add_headline(page, results, summary)
     page.add_paragraph(str(summary["stopped"]))
+    if len(results) > 1 and summary["best"]["round"] == 0:
+        page.add_paragraph(
+            "No round was better than the recogniser that it began with, which is the one in "
+            "model/. Transcribe more, or keep fewer labels (keep_share).",
+            tone="warning",
+        )
     for note in summary["notes"]:
         page.add_paragraph(note, tone="note")
     page.add_heading("Error rate by round")
@@ -56,6 +62,7 @@ def write_report(
                 ],
                 x_label="round",
                 y_label="CER on dev, %",
+                whole_x=True,
             ),
             caption="Character error rate on dev with its 95 % interval; round 0 is the recogniser "
             "that the first labels came from.",
@@ -76,13 +83,15 @@ def write_report(
                     ],
                     x_label="round",
                     y_label="minutes without text",
+                    size=(6.4, 3.4),
                 ),
                 caption="How much of the untranscribed audio each round learned from.",
             )
     _add_rounds(page, results)
     _add_reasons(page, results)
     page.add_heading("Configuration")
-    page.add_facts({key: f"{value:.3g}" for key, value in summary["criteria"].items()})
+    criteria = summary["criteria"].items()
+    page.add_facts({key: f"{value:.3g}" for key, value in criteria if value is not None})
     with page.section("config.json"):
         page.add_preformatted(json.dumps(to_plain(asdict(config)), indent=2, ensure_ascii=False))
     page.write(directory / "report.html")
@@ -116,27 +125,32 @@ def _format_interval(one: RoundResult) -> str:
 
 def _add_rounds(page: Page, results: Sequence[RoundResult]) -> None:
     columns = [
-        "round", "CER on dev", "WER on dev", "labels kept", "of segments", "minutes kept",
-        "confidence", "agreement", "likely CER of labels", "dev alike",
+        "round", "CER on dev", "WER on dev", "labels kept", "minutes kept", "confidence",
+        "agreement", "likely CER of labels",
     ]  # fmt: skip
     rows: list[list[Cell | Value]] = [
         [
             one.number,
             Cell(value=one.cer, text=one.describe_cer()),
             _percent(one.wer),
-            *([one.num_kept, one.num_segments, round(one.kept_seconds / 60, 1)]
-              if one.number else [None] * 3),
-            *map(_percent, (one.confidence, one.agreement, one.similar_cer, one.similar_share)),
+            _part(one.num_kept, one.num_segments, "d"),
+            _part(one.kept_seconds / 60, one.seconds / 60, ".1f"),
+            *map(_percent, (one.confidence, one.agreement, one.similar_cer)),
         ]
         for one in results
-    ]  # fmt: skip
-    page.add_table(
-        columns,
-        rows,
-        caption="The likely CER of the labels is that of the dev utterances which meet the same "
-        "criteria as the labels kept (“dev alike” is their share of dev). Labels are of the "
-        "recogniser of the round before.",
+    ]
+    page.add_table(columns, rows)
+    page.add_paragraph(
+        "Labels are of the recogniser of the round before. Their likely CER is that of the dev "
+        "utterances that meet the same criteria as the labels kept.",
+        tone="note",
     )
+
+
+def _part(value: float, total: float, form: str) -> Cell:
+    if not total:
+        return Cell(value=None)
+    return Cell(value=value, text=f"{value:,{form}} of {total:,{form}}")
 
 
 def _add_reasons(page: Page, results: Sequence[RoundResult]) -> None:
@@ -150,8 +164,11 @@ def _add_reasons(page: Page, results: Sequence[RoundResult]) -> None:
     page.add_table(
         ["reason", *(f"round {one.number}" for one in results[1:])],
         rows,
-        caption="The first reason that holds, in segments. Every decision stands in "
+    )
+    page.add_paragraph(
+        "Segments, by the first reason that holds. Every decision stands in "
         "rounds/N/decisions.parquet; doubtful.html lets people correct the most useful ones.",
+        tone="note",
     )
 
 

@@ -190,7 +190,6 @@ def write_decisions(directory: Path, decisions: Sequence[Decision]) -> None:
             "seconds": one.seconds,
             "letters_per_second": one.letters_per_second,
             "agreement": one.agreement,
-            "sureness": one.sureness,
             "kept": one.is_kept,
             "reason": None if one.reason is None else str(one.reason),
         }
@@ -210,7 +209,7 @@ _SCHEMA = pa.schema(
         ("confidence", pa.float64()), ("min_word_confidence", pa.float64()),
         ("lm_score", pa.float64()), ("seconds", pa.float64()),
         ("letters_per_second", pa.float64()), ("agreement", pa.float64()),
-        ("sureness", pa.float64()), ("kept", pa.bool_()), ("reason", pa.string()),
+        ("kept", pa.bool_()), ("reason", pa.string()),
     ]
 )  # fmt: skip
 """Columns of `decisions.parquet`."""

@@ -333,9 +333,7 @@ class SelfTraining:
             "transcribed": describe_index(self._data.transcribed),
             "untranscribed": describe_index(self._data.pool),
             "dev": describe_index(self._data.dev),
-            "criteria": {
-                key: value for key, value in vars(self._criteria).items() if key != "vocabulary"
-            },
+            "criteria": self._criteria.describe(),
             "notes": self._data.notes,
         }
         self._directory.write_summary(summary)

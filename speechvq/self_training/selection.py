@@ -1,5 +1,8 @@
 """Which labels are kept: every criterion must hold, and of the rest the surest come first.
 
+The surest are those of the highest mean confidence: it ranks labels better than the agreement of
+two decodings, and than the product of both (docs/self_training.md).
+
 Filters and shares after Kahn et al. 2020 (Self-training for end-to-end speech recognition,
 filters by length and confidence), and Park et al. 2020 (Improved noisy student training
 for automatic speech recognition: a filter that opens from generation to generation).
@@ -43,7 +46,7 @@ class Criteria:
         min_confidence: Least mean confidence of letters.
         min_word_confidence: Least confidence of any word.
         min_agreement: Least agreement of two decodings.
-        min_lm_score: Least log-probability a letter.
+        min_lm_score: Least log-probability a letter; None without a language model.
         min_rate: Fewest letters a second.
         max_rate: Most letters a second.
         vocabulary: Of the transcribed text.
@@ -52,10 +55,14 @@ class Criteria:
     min_confidence: float
     min_word_confidence: float
     min_agreement: float
-    min_lm_score: float
+    min_lm_score: float | None
     min_rate: float
     max_rate: float
     vocabulary: Vocabulary
+
+    def describe(self) -> dict[str, float | None]:
+        """Return all but the vocabulary."""
+        return {key: value for key, value in vars(self).items() if key != "vocabulary"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +74,6 @@ class Decision:
         seconds: Length of the segment.
         letters_per_second: Its letters over that.
         agreement: Share of letters that both decodings have in common; 1 without a second one.
-        sureness: Confidence × agreement: what the surest are chosen by.
         reason: Why it is not kept; None if it is.
     """
 
@@ -75,7 +81,6 @@ class Decision:
     seconds: float
     letters_per_second: float
     agreement: float
-    sureness: float
     reason: Reason | None
 
     @property
@@ -97,12 +102,14 @@ def create_criteria(
     assert transcribed.texts is not None
     letters = np.array([len(split_units(text, Unit.LETTER)) for text in transcribed.texts])
     low, high = np.quantile(letters * SAMPLE_RATE / transcribed.num_samples, (0.01, 0.99))
-    evenly = -float(np.log(len(vocabulary)))
+    floor = config.min_lm_score
+    if config.lm is not None and floor is None:
+        floor = -float(np.log(len(vocabulary)))  # letters drawn evenly
     return Criteria(
         min_confidence=config.min_confidence,
         min_word_confidence=config.min_word_confidence,
         min_agreement=config.min_agreement,
-        min_lm_score=evenly if config.min_lm_score is None else config.min_lm_score,
+        min_lm_score=floor,
         min_rate=float(low) / config.rate_margin,
         max_rate=float(high) * config.rate_margin,
         vocabulary=vocabulary,
@@ -136,7 +143,6 @@ def decide(
                 seconds=seconds[one.id],
                 letters_per_second=rate,
                 agreement=agreement,
-                sureness=one.confidence * agreement,
                 reason=_find_reason(one, rate, agreement, criteria),
             )
         )
@@ -161,8 +167,8 @@ def meets(decision: Decision, decisions: Sequence[Decision]) -> bool:
         decision: Of a segment that was not in the choice, decided about with a share of 1.
         decisions: Those that were.
     """
-    least = min((one.sureness for one in decisions if one.is_kept), default=np.inf)
-    return decision.is_kept and decision.sureness >= least
+    kept = (one.recognition.confidence for one in decisions if one.is_kept)
+    return decision.is_kept and decision.recognition.confidence >= min(kept, default=np.inf)
 
 
 def _find_reason(
@@ -176,17 +182,22 @@ def _find_reason(
         Reason.UNSURE: one.confidence < criteria.min_confidence,
         Reason.UNSURE_WORD: one.min_word_confidence < criteria.min_word_confidence,
         Reason.DISAGREEMENT: agreement < criteria.min_agreement,
-        Reason.IMPROBABLE: one.lm_score is not None and one.lm_score < criteria.min_lm_score,
+        Reason.IMPROBABLE: (
+            one.lm_score is not None
+            and criteria.min_lm_score is not None
+            and one.lm_score < criteria.min_lm_score
+        ),
     }
     return next((reason for reason, holds in checks.items() if holds), None)
 
 
 def _keep_share(decisions: list[Decision], max_seconds: float) -> list[Decision]:
     """Keep the surest, up to so much audio."""
+    recognitions = [one.recognition for one in decisions]
     left = max_seconds
     order = sorted(
         (row for row, one in enumerate(decisions) if one.is_kept),
-        key=lambda row: (-decisions[row].sureness, decisions[row].recognition.id),
+        key=lambda row: (-recognitions[row].confidence, recognitions[row].id),
     )
     for position, row in enumerate(order):
         left -= decisions[row].seconds

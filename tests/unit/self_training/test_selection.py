@@ -102,10 +102,11 @@ def test_rates_come_from_the_transcribed_speech() -> None:
         language=zeros,
         texts=["ab cd", "abcdab", "abcd"],  # 4, 6 and 2 letters a second
     )
-    config = SelfTrainConfig(rate_margin=2.0)
+    config = SelfTrainConfig(rate_margin=2.0, lm="lm")
     criteria = create_criteria(config, index, CRITERIA.vocabulary)
     assert criteria.min_rate == pytest.approx(1.0, abs=0.05)
     assert criteria.max_rate == pytest.approx(12.0, abs=0.1)
+    assert create_criteria(SelfTrainConfig(), index, CRITERIA.vocabulary).min_lm_score is None
     assert criteria.min_lm_score == pytest.approx(-np.log(len(CRITERIA.vocabulary)))
 
 
