@@ -15,9 +15,12 @@ import numpy as np
 from speechvq.data.corpus import list_partitions, read_utterances
 from speechvq.data.index import CorpusIndex, load_index
 from speechvq.data.label_tables import load_labels
+from speechvq.data.records import Flag
 from speechvq.errors import DataError
 from speechvq.models.vocabulary import Vocabulary
 from speechvq.training.config import FinetuneConfig
+
+_RELATIONS = ("source", "recording", "flags")
 
 
 def load_pool(config: FinetuneConfig, transcribed: CorpusIndex, notes: list[str]) -> CorpusIndex:
@@ -29,17 +32,17 @@ def load_pool(config: FinetuneConfig, transcribed: CorpusIndex, notes: list[str]
         notes: Gets a sentence about what is left out.
 
     Returns:
-        An index without texts; utterances whose recording stands in another split as well are not
-        in it.
+        An index without texts, and without utterances whose recording stands in another split as
+        well, or that may be near duplicates of an utterance there.
     """
     index = _load_split(config)
     own = set(transcribed.ids)
-    held_out = _list_held_out_recordings(config)
-    shared = _find_recordings(config, held_out) - own
+    shared = _find_relatives(config) - own
     if shared:
         notes.append(
             f"{len(shared)} utterances of split `{config.train_split}` are cut from recordings "
-            "that other splits have parts of; they are not labelled."
+            "that other splits have parts of, or are near duplicates and may be of their "
+            "utterances; they are not labelled."
         )
     keep = np.array([name not in own and name not in shared for name in index.ids], dtype=bool)
     return index.select(keep)
@@ -116,27 +119,23 @@ def _load_split(config: FinetuneConfig) -> CorpusIndex:
     return index
 
 
-def _list_held_out_recordings(config: FinetuneConfig) -> set[tuple[str, str]]:
-    """Return source and recording of every utterance of the other splits."""
-    found = set()
+def _find_relatives(config: FinetuneConfig) -> set[str]:
+    """Return training utterances that share a recording with another split, or may sound like an
+    utterance there.
+    """
+    recordings: set[tuple[str, str]] = set()
+    has_copies = False
     for corpus in config.corpus:
         splits = {part.split for part in list_partitions(corpus)} - {config.train_split}
-        if splits:
-            columns = ["source", "recording"]
-            rows = read_utterances(corpus, splits=sorted(splits), columns=columns)
-            found |= {(row.source, row.recording) for row in rows if row.recording}
-    return found
-
-
-def _find_recordings(config: FinetuneConfig, recordings: set[tuple[str, str]]) -> set[str]:
-    """Return the training utterances that are cut from some recordings."""
+        for row in read_utterances(corpus, splits=sorted(splits), columns=_RELATIONS):
+            recordings.add((row.source, row.recording))
+            has_copies |= Flag.NEAR_DUPLICATE in row.flags
     found = set()
-    for corpus in config.corpus if recordings else ():
-        rows = read_utterances(
-            corpus,
-            splits=[config.train_split],
-            languages=[config.language],
-            columns=["source", "recording"],
-        )
-        found |= {row.id for row in rows if (row.source, row.recording) in recordings}
+    for corpus in config.corpus:
+        for row in read_utterances(
+            corpus, splits=[config.train_split], languages=[config.language], columns=_RELATIONS
+        ):
+            is_copy = has_copies and Flag.NEAR_DUPLICATE in row.flags
+            if is_copy or (row.recording and (row.source, row.recording) in recordings):
+                found.add(row.id)
     return found

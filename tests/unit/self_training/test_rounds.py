@@ -37,8 +37,8 @@ POISON = "zzz"
 def create_config(corpus: Path, output: Path, *changes: str) -> SelfTrainConfig:
     keys = [
         f"corpus={corpus}", f"output={output}", "language=hin_Deva", "max_train_seconds=30",
-        "steps=60", "log_every=60", "validate_every=60", "checkpoint_every=60",
-        "batch.batch_seconds=20", "batch.max_seconds=10", "precision=fp32", "tensorboard=false",
+        "steps=40", "log_every=40", "validate_every=40", "checkpoint_every=40",
+        "batch.batch_seconds=12", "batch.max_seconds=10", "precision=fp32", "tensorboard=false",
         "optimizer.lr=5e-3", "mask_prob=0", "channel_mask_prob=0", "dropout=0", "speeds=[1.0]",
         "min_confidence=0.3", "min_agreement=0.2", "num_doubtful=5", *TINY_MODEL, *changes,
     ]  # fmt: skip

@@ -20,6 +20,8 @@ from speechvq.training.label_overlay import load_pool
 from speechvq.training.recognition_data import load_recognition_data, load_transcribed
 
 SECONDS = 1.0
+FLAGS = {"1": Flag.DIGITS.value, "copy": Flag.NEAR_DUPLICATE.value}
+"""Flags of texts with these signs."""
 
 
 def write_corpus(directory: Path, rows: Sequence[tuple[str, str | None]], **changes: str) -> Path:
@@ -34,7 +36,7 @@ def write_corpus(directory: Path, rows: Sequence[tuple[str, str | None]], **chan
                     id=name, language="hin_Deva", split=split, audio=encode_flac(audio),
                     num_samples=len(audio), text=text, source="s", path=name,
                     recording=changes.get(name, name),
-                    flags=[Flag.DIGITS.value] if text and "1" in text else [],
+                    flags=[flag for sign, flag in FLAGS.items() if text and sign in text],
                 )
             )  # fmt: skip
     return directory
@@ -98,6 +100,14 @@ def test_pool_is_what_is_not_learned_from_and_not_held_out(tmp_path: Path) -> No
     assert pool.ids == ["u1", "u2", "u6"]  # u3 is of a recording that test has a part of
     assert pool.texts is None
     assert "1 utterances of split `train` are cut from recordings" in notes[-1]
+
+
+def test_copies_of_held_out_utterances_are_not_labelled(tmp_path: Path) -> None:
+    rows = [("train", "abc"), ("train", "copy 1"), ("train", "ab 1")]
+    for name, held_out, expected in (("a", "ab", ["u1", "u2"]), ("b", "copy", ["u2"])):
+        corpus = write_corpus(tmp_path / name, [*rows, ("test", held_out)])
+        config = create_config(corpus)
+        assert load_pool(config, load_transcribed(config, [])[0], []).ids == expected
 
 
 def test_texts_outside_of_the_subset_change_nothing(tmp_path: Path) -> None:
