@@ -27,6 +27,7 @@ _ORDER = (
         "prepare",
         "pretrain",
         "finetune",
+        "self_train",
         "train_lm",
         "tune_lm",
         "evaluate",

@@ -74,8 +74,22 @@ class FinetuneConfig(TrainConfig):
     """LayerDrop of the encoder; null keeps the model's own."""
     max_train_seconds: float | None = None
     """Learn from a random, fixed subset with this much transcribed audio; null for all."""
+    labels: list[str] = field(default_factory=list)
+    """Tables of `id` and `text` that give text to further utterances of the training split; the
+    vocabulary stays that of the transcribed ones."""
     allow_digits: bool = False
     """Use transcripts flagged for digits or literal pipes, too."""
+
+    @property
+    def only_language(self) -> str:
+        """The language of a run that has one."""
+        (language,) = self.language
+        return language
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether weights have learned before."""
+        return self.model is not None
 
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
@@ -109,11 +123,13 @@ class FinetuneConfig(TrainConfig):
         if not self.language or MISSING_VALUE in self.language:
             return ["`language` is required, such as `language=hin_Deva`."]
         if self.language == [ALL]:
-            return []
+            return ["`labels` need one `language`, but it is all."] if self.labels else []
         found = [check_language("language", code) for code in self.language]
         problems = [problem for problem in found if problem is not None]
         if len(set(self.language)) != len(self.language):
             problems.append(f"`language` must name each language once, but is {self.language}.")
+        if self.labels and len(self.language) > 1:
+            problems.append(f"`labels` are of one `language`, but it is {self.language}.")
         return problems
 
     def _check_freezing(self) -> list[str]:
@@ -137,7 +153,7 @@ class FinetuneConfig(TrainConfig):
                 "`optimizer.final_lr_scale` must be 0 with `layer_decay`, unless "
                 f"`optimizer.schedule` is tri_stage, but is {optimizer.final_lr_scale}."
             )
-        if self.model is None:
+        if not self.is_pretrained:
             problems += [
                 f"`{name}` must be 0 without `model`: weights that never learned are not kept as "
                 f"they are, but it is {getattr(self, name)}."

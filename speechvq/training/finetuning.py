@@ -13,7 +13,6 @@ import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
-from speechvq.data.origins import describe_origins
 from speechvq.data.rows import RowReader
 from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.models.ctc_model import CTCModel
@@ -39,7 +38,7 @@ from speechvq.training.recognition_data import (
     load_recognition_data,
 )
 from speechvq.training.run_directory import RunDirectory, to_plain
-from speechvq.training.selection import describe_index
+from speechvq.training.selection import describe_corpus
 
 
 class FinetuneJob(RecordedJob):
@@ -57,7 +56,6 @@ class FinetuneJob(RecordedJob):
         super().__init__(config, directory)
         self._config = config
         self._data = data
-        self._corpus = {**describe_index(data.train), **describe_origins(data.train)}
         self._model: CTCModel | None = None
         self._freezing = FreezingSchedule.of(config)
         self._blank_watch = BlankWatch(config.steps)
@@ -171,7 +169,7 @@ class FinetuneJob(RecordedJob):
             self._model,
             metrics={"dev": metrics, "step": step},
             training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
-            corpus=self._corpus,
+            corpus=describe_corpus(self._data.train),
         )
 
     def is_saved(self, step: int) -> bool:

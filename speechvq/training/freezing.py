@@ -40,7 +40,7 @@ class FreezingSchedule:
     def of(cls, config: FinetuneConfig) -> Self:
         """Return the schedule of a run."""
         return cls(
-            is_pretrained=config.model is not None,
+            is_pretrained=config.is_pretrained,
             num_head_steps=config.freeze_steps,
             thaw_every=config.thaw_every,
             num_fixed_layers=config.freeze_layers,

@@ -16,7 +16,6 @@ from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
-from speechvq.data.origins import describe_origins
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError
@@ -50,7 +49,7 @@ from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective
 from speechvq.training.reader import PlannedReader
 from speechvq.training.run_directory import RunDirectory, to_plain
 from speechvq.training.sampling import summarize_sampling
-from speechvq.training.selection import describe_index
+from speechvq.training.selection import describe_corpus
 
 
 class PretrainJob(RecordedJob):
@@ -73,7 +72,6 @@ class PretrainJob(RecordedJob):
         super().__init__(config, directory)
         self._config = config
         self._data = data
-        self._corpus = {**describe_index(data.train), **describe_origins(data.train)}
         self._source = source
         self._keeps_quantizer = False
         self._model: PretrainModel | None = None
@@ -290,7 +288,7 @@ class PretrainJob(RecordedJob):
             model,
             metrics=find_last_lines(self._directory),
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
-            corpus=self._corpus,
+            corpus=describe_corpus(self._data.train),
         )
 
 

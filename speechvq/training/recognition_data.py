@@ -25,6 +25,7 @@ from speechvq.models.vocabulary import (
     build_grapheme_vocabulary,
 )
 from speechvq.training.finetune_config import ALL, FinetuneConfig
+from speechvq.training.label_overlay import add_labels
 from speechvq.training.lint import describe_text, leave_out_flagged, leave_out_unalignable
 from speechvq.training.selection import limit_index
 
@@ -60,18 +61,10 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     notes: list[str] = []
     if config.model is None:
         notes.append("No `model` was given: everything is learned from scratch.")
-    languages = _find_languages(config)
-    train = _load_split(config, config.train_split, languages)
-    for language in languages:
-        if len(select_language(train, language)) == 0:
-            raise DataError(_explain_empty(config, language))
-    if not config.allow_digits:
-        train = leave_out_flagged(train, notes)
-    if config.max_train_seconds is not None:
-        train = limit_index(train, config.max_train_seconds)
-    vocabularies = {
-        language: _build_vocabulary(config, _get_texts(train, language)) for language in languages
-    }
+    train, vocabularies = load_transcribed(config, notes)
+    languages = list(vocabularies)
+    if config.labels:
+        train = add_labels(config, train, vocabularies[languages[0]], notes)
     encoder, num_frames = _read_encoder(config)
     train = leave_out_unalignable(train, vocabularies, num_frames, notes)
     for language in languages:
@@ -86,7 +79,7 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
             f"`batch.min_seconds` ({config.batch.min_seconds}); they are left out."
         )
     dev = _load_dev(config, languages, notes)
-    test = _load_split(config, TEST_SPLIT, languages)
+    test = load_split(config, TEST_SPLIT, languages)
     for language, vocabulary in vocabularies.items():
         others = {
             split: select_language(index, language)
@@ -95,6 +88,32 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
         }
         notes += describe_text(language, _get_texts(train, language), others, vocabulary)
     return RecognitionData(train, dev, vocabularies, encoder, notes)
+
+
+def load_transcribed(
+    config: FinetuneConfig, notes: list[str]
+) -> tuple[CorpusIndex, dict[str, Vocabulary]]:
+    """Load the utterances that the corpus itself transcribes, and the vocabularies of their text.
+
+    Args:
+        config: Which utterances, and how much of them.
+        notes: Gets a sentence about what is left out.
+
+    Raises:
+        DataError: There are none in some language.
+    """
+    languages = _find_languages(config)
+    train = load_split(config, config.train_split, languages)
+    for language in languages:
+        if len(select_language(train, language)) == 0:
+            raise DataError(_explain_empty(config, language))
+    if not config.allow_digits:
+        train = leave_out_flagged(train, notes)
+    if config.max_train_seconds is not None:
+        train = limit_index(train, config.max_train_seconds)
+    return train, {
+        language: _build_vocabulary(config, _get_texts(train, language)) for language in languages
+    }
 
 
 def select_language(index: CorpusIndex, language: str) -> CorpusIndex:
@@ -112,13 +131,14 @@ def _find_languages(config: FinetuneConfig) -> list[str]:
     """
     if config.language != [ALL]:
         return sorted(config.language)
-    languages = sorted(_load_split(config, config.train_split, []).languages)
+    languages = sorted(load_split(config, config.train_split, []).languages)
     if not languages:
         raise DataError(_explain_empty(config, ALL))
     return languages
 
 
-def _load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) -> CorpusIndex:
+def load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) -> CorpusIndex:
+    """Load the transcribed utterances of a split in some languages; there may be none."""
     return load_index(
         config.corpus,
         split=split,
@@ -131,7 +151,7 @@ def _load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) ->
 
 
 def _load_dev(config: FinetuneConfig, languages: Sequence[str], notes: list[str]) -> CorpusIndex:
-    dev = _load_split(config, config.dev_split, languages)
+    dev = load_split(config, config.dev_split, languages)
     missing = [code for code in languages if len(select_language(dev, code)) == 0]
     if missing:
         notes.append(
