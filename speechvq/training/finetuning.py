@@ -13,6 +13,7 @@ import torch
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
+from speechvq.data.origins import describe_origins
 from speechvq.data.rows import RowReader
 from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.models.ctc_model import CTCModel
@@ -56,6 +57,7 @@ class FinetuneJob(RecordedJob):
         super().__init__(config, directory)
         self._config = config
         self._data = data
+        self._corpus = {**describe_index(data.train), **describe_origins(data.train)}
         self._model: CTCModel | None = None
         self._freezing = FreezingSchedule.of(config)
         self._blank_watch = BlankWatch(config.steps)
@@ -169,7 +171,7 @@ class FinetuneJob(RecordedJob):
             self._model,
             metrics={"dev": metrics, "step": step},
             training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
-            corpus=describe_index(self._data.train),
+            corpus=self._corpus,
         )
 
     def is_saved(self, step: int) -> bool:
