@@ -1,11 +1,11 @@
 """Writes a model for another library: `speechvq export MODEL OUTPUT --to {huggingface,onnx}`.
 
-`--to huggingface` takes a model of either kind: OUTPUT becomes a directory of transformers, of a
-pretrained model for `Wav2Vec2ForPreTraining.from_pretrained`, of a recogniser for `Wav2Vec2ForCTC`
-with its processor, one in it for each language where there are several (which models can be
-expressed: docs/importing.md). `--to onnx` takes a recogniser: OUTPUT gets
-model.onnx, which takes samples, and tokens.txt, for onnxruntime and sherpa-onnx
-(docs/exporting.md). Paths may be flags: `speechvq export --model MODEL --output OUTPUT`.
+`--to huggingface`: OUTPUT becomes a directory of transformers, of a pretrained model for
+`Wav2Vec2ForPreTraining.from_pretrained`, of a recogniser for `Wav2Vec2ForCTC` with its processor,
+one in it for each language where there are several (which models can be expressed:
+docs/importing.md). `--to onnx` takes a recogniser: OUTPUT gets model.onnx, which takes samples, and
+tokens.txt, for onnxruntime and sherpa-onnx (docs/exporting.md). Paths may be flags:
+`speechvq export --model MODEL --output OUTPUT`.
 """
 
 from __future__ import annotations
