@@ -11,11 +11,8 @@ from torch import Tensor
 from speechvq.errors import ModelError
 from speechvq.models.config import Features
 from speechvq.models.ctc_model import CTCModel
-from speechvq.models.interop_huggingface import (
-    adapters_to_huggingface,
-    config_to_huggingface,
-    state_to_huggingface,
-)
+from speechvq.models.interop_adapters import adapters_to_huggingface
+from speechvq.models.interop_huggingface import config_to_huggingface, state_to_huggingface
 from speechvq.models.vocabulary import (
     BLANK,
     BLANK_ID,

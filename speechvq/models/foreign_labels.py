@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import regex
 import torch
 from torch import Tensor
 
@@ -21,9 +20,9 @@ from speechvq.models.vocabulary import (
     GraphemeVocabulary,
     SentencePieceVocabulary,
     Vocabulary,
+    is_cluster,
 )
 
-_CLUSTER = regex.compile(r"\X")
 ABSENT_BIAS = -1e4
 """Bias of a label that the other head has not: its probability is 0 in fp32 and in fp16."""
 
@@ -91,7 +90,7 @@ def arrange_characters(labels: ForeignLabels) -> HeadLayout:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"labels must differ from each other, but {repeated[0]!r} stands twice.")
     # Labels such as "<s>", which are written in several characters, are left to plain decoding.
-    is_clusters = any(len(name) > 1 and _CLUSTER.fullmatch(name) for name in names)
+    is_clusters = any(len(name) > 1 and is_cluster(name) for name in names)
     vocabulary = (GraphemeVocabulary if is_clusters else CharacterVocabulary)(names)
     return HeadLayout(vocabulary, (*special, *others), len(labels.tokens))
 

@@ -42,6 +42,7 @@ from speechvq.models.imported_weights import (
     build_model,
     read_safetensors,
 )
+from speechvq.models.interop_adapters import adapters_from_huggingface
 from speechvq.models.interop_fairseq import (
     config_from_fairseq,
     find_normalize,
@@ -53,7 +54,7 @@ from speechvq.models.interop_fairseq_ctc import (
     find_recognizer_settings,
     split_recognizer,
 )
-from speechvq.models.interop_huggingface import adapters_from_huggingface, state_from_huggingface
+from speechvq.models.interop_huggingface import state_from_huggingface
 from speechvq.models.interop_labels import (
     FAIRSEQ_DICTIONARY,
     read_fairseq_layout,

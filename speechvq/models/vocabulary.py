@@ -225,6 +225,11 @@ def build_character_vocabulary(texts: Iterable[str]) -> CharacterVocabulary:
     )
 
 
+def is_cluster(text: str) -> bool:
+    """Whether a text is one grapheme cluster."""
+    return _CLUSTERS.fullmatch(text) is not None
+
+
 def build_grapheme_vocabulary(texts: Iterable[str], min_count: int) -> GraphemeVocabulary:
     """The vocabulary of the grapheme clusters in some normalised texts, sorted.
 

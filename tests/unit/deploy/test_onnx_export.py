@@ -253,4 +253,4 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch) -> None:
 def test_flags_of_onnx_belong_to_onnx(capsys) -> None:
     with pytest.raises(SystemExit):
         export.parse_arguments(["a", "b", "--int8"])
-    assert "belong to --to onnx" in capsys.readouterr().err
+    assert "belongs to --to onnx" in capsys.readouterr().err
