@@ -1,7 +1,8 @@
 """Writes what is said in audio files: `speechvq transcribe FILES… --model DIR --output-dir DIR`.
 
 FILES are audio of any format and length, or folders of it. Without --output-dir the texts are
-printed. Exit code 0: all files are transcribed; 2: some could not be, or nothing was begun.
+printed. Exit code 0: all files are transcribed; 5: some could not be, all others are; 2: nothing
+could be, or nothing was begun.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 from speechvq.deploy.transcript_files import SUFFIXES
 from speechvq.errors import SpeechvqError
 
-_BROKEN_EXIT_CODE = 2
+_NOTHING_DONE_EXIT_CODE = 2
+_SOME_FAILED_EXIT_CODE = 5
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -93,7 +95,10 @@ def run(options: argparse.Namespace) -> int:
         f"{outcome.num_skipped}; failed: {len(outcome.failures)}",
         file=sys.stderr,
     )
-    return _BROKEN_EXIT_CODE if outcome.failures else 0
+    if not outcome.failures:
+        return 0
+    has_transcripts = outcome.num_done + outcome.num_skipped > 0
+    return _SOME_FAILED_EXIT_CODE if has_transcripts else _NOTHING_DONE_EXIT_CODE
 
 
 def main() -> int:

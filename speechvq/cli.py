@@ -33,7 +33,7 @@ _ORDER = (
         "evaluate",
         "transcribe",
     ),
-    *("analyze", "bottleneck", "steer", "tokfsm", "compress", "export", "import"),
+    *("analyze", "bottleneck", "steer", "tokfsm", "compress", "card", "export", "import"),
     "convert",
     *("compare", "benchmark"),
 )

@@ -4,6 +4,7 @@ Every exception that speechvq raises on purpose derives from `SpeechvqError`. En
 message, without a traceback, and leave with its `exit_code`: 2 for a bad configuration or input
 (nothing was written), 3 for training that diverged or collapsed, 4 for a full disk, 130/143 for a
 run interrupted by a signal, 1 for one that lost a process of its own or a store that it reads.
+`transcribe` leaves with 5 where some of its files could not be read and all others are done.
 Anything else that escapes is a defect of ours and keeps its traceback.
 """
 

@@ -117,6 +117,7 @@ class _Run:
         self._outcome = Outcome()
         self._by_path: dict[Path, tuple[Input, dict[str, Any]]] = {}
         self._progress: FilesProgress | None = None
+        self._is_new_directory = False
 
     def run(self, inputs: Sequence[Input]) -> Outcome:
         runs = self._plan(inputs)
@@ -137,6 +138,9 @@ class _Run:
                 transcriber.transcribe(runs)
         finally:
             self._progress.close()
+            if self._is_new_directory and self._directory is not None:
+                with contextlib.suppress(OSError):  # it holds something
+                    self._directory.rmdir()
         return self._outcome
 
     def _plan(self, inputs: Sequence[Input]) -> list[FileRun]:
@@ -156,6 +160,7 @@ class _Run:
         if problems:
             raise ConfigError(problems)
         if self._directory is not None:
+            self._is_new_directory = not self._directory.exists()
             self._directory.mkdir(parents=True, exist_ok=True)
             for run in runs:
                 _, identity = self._by_path[run.path]

@@ -51,6 +51,9 @@ _LAYER_NAMES = [
 """Prefixes inside a Transformer layer: ours, theirs."""
 _LAYER = ("encoder.transformer.layers.", "wav2vec2.encoder.layers.")
 _CONV = ("encoder.front_end.layers.", "wav2vec2.feature_extractor.conv_layers.")
+_ADAPTER = "adapter_layer"
+_ADAPTER_NAMES = {"norm": "norm", "down": "linear_1", "up": "linear_2"}
+"""Parts of an adapter: ours, theirs."""
 _OLD_NAMES = {
     f"{_POSITIONS}.weight_g": f"{_POSITIONS}.parametrizations.weight.original0",
     f"{_POSITIONS}.weight_v": f"{_POSITIONS}.parametrizations.weight.original1",
@@ -138,6 +141,48 @@ def state_to_huggingface(
         elif name.startswith(f"heads.{language}."):
             result[f"lm_head.{name.rsplit('.', 1)[1]}"] = tensor
     return result
+
+
+def adapters_to_huggingface(state: Mapping[str, Tensor], language: str) -> dict[str, Tensor]:
+    """Renames the adapters of one language for transformers' Wav2Vec2AttnAdapterLayer.
+
+    Args:
+        state: State dict of our recogniser.
+        language: Whose adapters are taken.
+
+    Returns:
+        State dict of transformers' adapters; empty where the recogniser has none.
+    """
+    result = {}
+    for name, tensor in state.items():
+        if name.startswith(f"adapters.{language}."):
+            number, part, kind = name.removeprefix(f"adapters.{language}.").split(".")
+            result[f"{_LAYER[1]}{number}.{_ADAPTER}.{_ADAPTER_NAMES[part]}.{kind}"] = tensor
+    return result
+
+
+def adapters_from_huggingface(
+    state: Mapping[str, Tensor], language: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Takes the adapters out of a state dict of transformers.
+
+    Args:
+        state: transformers' state dict.
+        language: Whose adapters they become.
+
+    Returns:
+        State dict of our adapters, and the rest of transformers'.
+    """
+    ours, rest = {}, {}
+    parts = {theirs: part for part, theirs in _ADAPTER_NAMES.items()}
+    pattern = rf"{re.escape(_LAYER[1])}(\d+)\.{_ADAPTER}\.({'|'.join(parts)})\.(\w+)"
+    for name, tensor in state.items():
+        if match := re.fullmatch(pattern, name):
+            number, part, kind = match.groups()
+            ours[f"adapters.{language}.{number}.{parts[part]}.{kind}"] = tensor
+        else:
+            rest[name] = tensor
+    return ours, rest
 
 
 def pretrain_config_from_huggingface(document: Mapping[str, Any]) -> PretrainModelConfig:
@@ -265,6 +310,7 @@ def config_to_huggingface(
     if isinstance(config, CTCModelConfig):
         return document | {
             "architectures": ["Wav2Vec2ForCTC"],
+            "adapter_attn_dim": config.adapter_dim or None,
             "final_dropout": config.dropout_final,
             "vocab_size": num_labels,
             "pad_token_id": 0,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import ALL, FinetuneConfig
 
 AGREEMENTS = ("auto", "lm", "speed", "none")
 STARTS = ("pretrained", "teacher")
@@ -63,6 +63,11 @@ class SelfTrainConfig(FinetuneConfig):
     """Most audio in `doubtful.html`."""
 
     @property
+    def code(self) -> str:
+        """The language; there is one."""
+        return self.language[0]
+
+    @property
     def second_decoding(self) -> str:
         """`lm`, `speed` or `none`."""
         if self.agreement != "auto":
@@ -90,6 +95,12 @@ class SelfTrainConfig(FinetuneConfig):
     def validate(self) -> list[str]:
         """Return one sentence per impossible value."""
         problems = super().validate()
+        if len(self.language) > 1 or self.language == [ALL]:
+            problems.append(
+                f"`language` must be one language for self-training, but is {self.language}."
+            )
+        if self.keep_languages:
+            problems.append("`keep_languages` must be false for self-training, but is true.")
         for name, values in (("agreement", AGREEMENTS), ("start", STARTS), ("decoder", DECODERS)):
             if getattr(self, name) not in values:
                 problems.append(

@@ -42,7 +42,7 @@ from speechvq.self_training.results import (
     write_result,
 )
 from speechvq.self_training.selection import Criteria, Decision, create_criteria, decide
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import FinetuneConfig
 from speechvq.training.label_overlay import load_pool, note_unknown_letters
 from speechvq.training.run_directory import RunDirectory
 from speechvq.training.selection import describe_index, limit_index
@@ -112,12 +112,13 @@ def load_self_training_data(config: SelfTrainConfig) -> SelfTrainingData:
     from speechvq.training.recognition_data import load_split, load_transcribed
 
     notes: list[str] = []
-    transcribed, vocabulary = load_transcribed(config, notes)
+    transcribed, vocabularies = load_transcribed(config, notes)
+    vocabulary = vocabularies[config.code]
     pool = load_pool(config, transcribed, notes)
     tables = [*config.labels, *config.corrections]
     if tables:
         labels = load_labels(
-            tables, config.corpus, language=config.language, split=config.train_split
+            tables, config.corpus, languages=config.language, split=config.train_split
         )
         note_unknown_letters(labels.texts, vocabulary, notes)
         known = labels.texts.keys() | labels.unusable
@@ -129,13 +130,13 @@ def load_self_training_data(config: SelfTrainConfig) -> SelfTrainingData:
     if len(pool) == 0:
         raise DataError(
             f"{', '.join(config.corpus)}: split `{config.train_split}` has no untranscribed "
-            f"segment of `language={config.language}`, so that there is nothing to label. Prepare "
+            f"segment of `language={config.code}`, so that there is nothing to label. Prepare "
             "untranscribed speech with it, or set `max_train_seconds`."
         )
-    dev = limit_index(load_split(config, config.dev_split), config.max_dev_seconds)
+    dev = limit_index(load_split(config, config.dev_split, config.language), config.max_dev_seconds)
     if len(dev) == 0:
         raise DataError(
-            f"{', '.join(config.corpus)}: no transcribed utterance of `language={config.language}` "
+            f"{', '.join(config.corpus)}: no transcribed utterance of `language={config.code}` "
             f"in split `{config.dev_split}`; without it nothing says when labels do harm."
         )
     if config.lm is not None and config.max_train_seconds is not None:
@@ -277,11 +278,9 @@ class SelfTraining:
             lm=[] if config.lm is None else [config.lm],
             decoder=config.decoder,
         )
-        if config.lm is not None and config.language not in recognizer.decoders:
-            raise ModelError(
-                f"`lm` must be of `language={config.language}`, but {config.lm} is not."
-            )
-        return SegmentRecognizer(recognizer, config.language, config.second_decoding)
+        if config.lm is not None and config.code not in recognizer.decoders:
+            raise ModelError(f"`lm` must be of `language={config.code}`, but {config.lm} is not.")
+        return SegmentRecognizer(recognizer, config.code, config.second_decoding)
 
     def _place(self, number: int) -> Path:
         place = self._directory.path / "rounds" / str(number)
@@ -325,7 +324,7 @@ class SelfTraining:
         best = self._find_best()
         summary = {
             "verb": "self_train",
-            "language": self._config.language,
+            "language": self._config.code,
             "best": {"round": best.number, "cer": best.cer, "wer": best.wer},
             "seed": {"cer": self._results[0].cer, "wer": self._results[0].wer},
             "stopped": reason,

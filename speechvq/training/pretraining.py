@@ -16,6 +16,7 @@ from fairseq2.optim.lr_schedulers import AbstractLRScheduler
 from torch.nn import Module
 
 from speechvq.data.index import CorpusIndex
+from speechvq.data.origins import describe_origins
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
 from speechvq.errors import ConfigError
@@ -72,6 +73,7 @@ class PretrainJob(RecordedJob):
         super().__init__(config, directory)
         self._config = config
         self._data = data
+        self._corpus = {**describe_index(data.train), **describe_origins(data.train)}
         self._source = source
         self._keeps_quantizer = False
         self._model: PretrainModel | None = None
@@ -288,7 +290,7 @@ class PretrainJob(RecordedJob):
             model,
             metrics=find_last_lines(self._directory),
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
-            corpus=describe_index(self._data.train),
+            corpus=self._corpus,
         )
 
 

@@ -40,7 +40,8 @@ MAX_WAIT_SECONDS = 300.0
 
 EXTENDABLE_KEYS = frozenset(
     {"steps", "health.action", "health.patience", "health.min_perplexity_share",
-     "health.max_equal_share", "health.max_dead_share", "architecture.diversity_weight"}
+     "health.max_equal_share", "health.max_dead_share", "architecture.diversity_weight",
+     "early_stop_patience"}
 )  # fmt: skip
 """Keys that `resume=extend` may change."""
 

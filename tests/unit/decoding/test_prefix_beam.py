@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from speechvq.decoding.ngram import NgramModel
 from speechvq.decoding.prefix_beam import search_prefixes
 from speechvq.decoding.prefix_scorers import LabelScorer, WordScorer
+from tests.support.exhaustive import search_exhaustively
 
 LABELS = ("<pad>", "|", "a", "b")
 LEXICON = {"a": (2,), "ab": (2, 3), "bb": (3, 3)}
@@ -29,36 +29,6 @@ def create_model(seed, tokens, order=2):
     pairs = list(itertools.product([k[0] for k in known if k != ("</s>",)], (*tokens, "</s>")))
     chosen = [pair for pair in pairs if order > 1 and rng.random() < 0.6]
     return NgramModel(order, {k: (-rng.random() * 4, -rng.random()) for k in [*known, *chosen]})
-
-
-def collapse(path, separator_id):
-    """The definition: merge repeats, drop blanks, then separators that separate nothing."""
-    labels = [label for label, _ in itertools.groupby(path) if label != 0]
-    if separator_id is None:
-        return tuple(labels)
-    words = [
-        tuple(group)
-        for is_separator, group in itertools.groupby(labels, lambda one: one == separator_id)
-        if not is_separator
-    ]
-    joined = []
-    for word in words:
-        joined += [*word, separator_id]
-    return tuple(joined[:-1])
-
-
-def search_exhaustively(log_probs, separator_id, score_text):
-    """Scores of all texts that any of the N**T alignments reads as."""
-    totals = defaultdict(list)
-    frames, num_labels = log_probs.shape
-    for path in itertools.product(range(num_labels), repeat=frames):
-        score = sum(log_probs[frame, label] for frame, label in enumerate(path))
-        totals[collapse(path, separator_id)].append(score)
-    found = {
-        labels: np.logaddexp.reduce(scores) + score_text(labels)
-        for labels, scores in totals.items()
-    }
-    return {labels: score for labels, score in found.items() if score > -math.inf}
 
 
 def check_equal(found, expected):

@@ -142,7 +142,7 @@ def test_a_broken_file_costs_itself_only(transcribe, tmp_path, capsys):
     (folder / "cut.wav").write_bytes(whole[: len(whole) // 2])
     os.mkfifo(folder / "pipe.wav")
     output = tmp_path / "out"
-    assert transcribe(folder, tmp_path / "missing.wav", "--output-dir", output) == 2
+    assert transcribe(folder, tmp_path / "missing.wav", "--output-dir", output) == 5
     assert set(read_tree(output)) == {"good\nname.txt", "below/good.txt", "silent.txt", "none.txt"}
     assert (output / "silent.txt").read_text() == (output / "none.txt").read_text() == ""
     assert (output / "below" / "good.txt").read_text()
@@ -152,9 +152,23 @@ def test_a_broken_file_costs_itself_only(transcribe, tmp_path, capsys):
     assert "transcribed 4 files" in told
     assert "failed: 6" in told
     # The good ones are done; a cut one is transcribed on request.
-    assert transcribe(folder, "--output-dir", output, "--keep-truncated") == 2
+    assert transcribe(folder, "--output-dir", output, "--keep-truncated") == 5
     assert (output / "cut.txt").read_text()
     assert "done before: 4" in capsys.readouterr().err
+
+
+def test_where_no_file_can_be_read_nothing_is_written(transcribe, tmp_path, capsys):
+    (tmp_path / "zero.wav").write_bytes(b"")
+    (tmp_path / "text.mp3").write_bytes(b"this is no sound" * 100)
+    assert transcribe(tmp_path, "--output-dir", tmp_path / "out") == 2
+    assert "failed: 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    # Beside one that was transcribed before, it is some that failed.
+    soundfile.write(tmp_path / "good.wav", make_sound(1), RATE)
+    assert transcribe(tmp_path / "good.wav", "--output-dir", tmp_path / "out") == 0
+    assert transcribe(tmp_path, "--output-dir", tmp_path / "out") == 5
+    assert transcribe(tmp_path / "zero.wav", "--output-dir", tmp_path / "out") == 2
+    assert (tmp_path / "out" / "good.txt").exists()
 
 
 def test_what_is_done_is_skipped_and_what_changed_is_done_again(transcribe, tmp_path, capsys):

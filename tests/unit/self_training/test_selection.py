@@ -125,10 +125,10 @@ def test_doubtful_segments_are_sorted_by_what_listening_mends() -> None:
 
 def test_impossible_keys_are_named_together() -> None:
     config = SelfTrainConfig(
-        output="o", corpus=["c"], language="hin_Deva", agreement="lm", keep_share=[0.5, 1.5],
+        output="o", corpus=["c"], language=["hin_Deva"], agreement="lm", keep_share=[0.5, 1.5],
         min_confidence=1.5, start="teachers", rate_margin=0.5, min_lm_score=1.0, plan=True,
     )  # fmt: skip
     problems = " ".join(config.validate())
     for key in ("agreement=lm", "keep_share", "min_confidence", "start", "rate_margin", "plan"):
         assert f"`{key}`" in problems
-    assert SelfTrainConfig(output="o", corpus=["c"], language="hin_Deva").validate() == []
+    assert SelfTrainConfig(output="o", corpus=["c"], language=["hin_Deva"]).validate() == []

@@ -15,7 +15,7 @@ from speechvq.data.corpus import CorpusWriter
 from speechvq.data.label_tables import write_label_table
 from speechvq.data.records import SAMPLE_RATE, Flag, Utterance
 from speechvq.errors import DataError
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import FinetuneConfig
 from speechvq.training.label_overlay import load_pool
 from speechvq.training.recognition_data import load_recognition_data, load_transcribed
 
@@ -44,7 +44,7 @@ def write_corpus(directory: Path, rows: Sequence[tuple[str, str | None]], **chan
 
 def create_config(corpus: Path, tables: Sequence[Path] = (), **changes: object) -> FinetuneConfig:
     values = {
-        "language": "hin_Deva", "output": "run", "corpus": [str(corpus)],
+        "language": ["hin_Deva"], "output": "run", "corpus": [str(corpus)],
         "labels": [str(path) for path in tables], **changes,
     }  # fmt: skip
     return FinetuneConfig(**values)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_labels_join_the_transcribed_and_leave_the_vocabulary(tmp_path: Path) ->
         "u1": "cab a",
         "u2": "ab q",  # flagged for its digits: as good as untranscribed
     }
-    assert data.vocabulary.labels[3:] == ("a", "b", "c")
+    assert data.vocabularies["hin_Deva"].labels[3:] == ("a", "b", "c")
     notes = " ".join(data.notes)
     assert "1 of the `labels` are of transcribed utterances" in notes
     assert "'q' ×1 (first in `u2`)" in notes
@@ -130,5 +130,5 @@ def test_texts_outside_of_the_subset_change_nothing(tmp_path: Path) -> None:
     assert first.train.ids == second.train.ids
     assert set(first.train.ids) == {*subset, other}
     assert first.train.texts == second.train.texts
-    assert first.vocabulary.to_json() == second.vocabulary.to_json()
+    assert first.vocabularies["hin_Deva"].to_json() == second.vocabularies["hin_Deva"].to_json()
     assert first.notes == second.notes
