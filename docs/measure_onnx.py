@@ -202,7 +202,7 @@ def main() -> None:
                     sherpa=False)  # fmt: skip
     write_result(
         "23-onnx.json",
-        title="Recognisers in ONNX: the same text, smaller and faster",
+        title="Recognisers in ONNX",
         machine=options.machine,
         command=COMMAND,
         columns=["model", "file, MB", "largest |Δ log-probability|", "same text as torch",

@@ -47,14 +47,18 @@ class Labels:
 
 
 def load_labels(
-    paths: Sequence[str | Path], corpora: Sequence[str | Path], *, language: str, split: str
+    paths: Sequence[str | Path],
+    corpora: Sequence[str | Path],
+    *,
+    languages: Sequence[str],
+    split: str,
 ) -> Labels:
     """Read tables and check them against the corpora that they belong to.
 
     Args:
         paths: Tables; each utterance may have one text.
         corpora: Directories that `prepare` made.
-        language: What all utterances must be of.
+        languages: What all utterances must be of.
         split: The only split that may be learned from.
 
     Raises:
@@ -71,9 +75,9 @@ def load_labels(
                     "one of them out."
                 )
             sources.setdefault(name, path)
-    _check_names(sources, corpora, language, split)
+    codes = _find_languages(sources, corpora, languages, split)
     normalize = choose_corpus_normalizer(corpora)
-    texts = {name: normalize(text, language) for name, text in labels.items()}
+    texts = {name: normalize(text, codes[name]) for name, text in labels.items()}
     return Labels(
         {name: text for name, text in texts.items() if text},
         frozenset(name for name, text in texts.items() if not text),
@@ -163,14 +167,18 @@ def _read_text(path: Path) -> str:
         ) from None
 
 
-def _check_names(
-    sources: Mapping[str, Path], corpora: Sequence[str | Path], language: str, split: str
-) -> None:
-    """Refuse utterances that must not be learned from."""
+def _find_languages(
+    sources: Mapping[str, Path],
+    corpora: Sequence[str | Path],
+    languages: Sequence[str],
+    split: str,
+) -> dict[str, str]:
+    """Return the language of each utterance; refuse what must not be learned from."""
     unknown = dict(sources)
+    codes: dict[str, str] = {}
     for corpus in corpora:
         for partition in list_partitions(corpus):
-            is_allowed = (partition.split, partition.language) == (split, language)
+            is_allowed = partition.split == split and partition.language in languages
             rows = read_utterances(
                 corpus, splits=[partition.split], languages=[partition.language], columns=["id"]
             )
@@ -179,9 +187,10 @@ def _check_names(
                 raise DataError(
                     f"{unknown[found[0]]}: {_name(found)} of split `{partition.split}`, language "
                     f"{partition.language}; only utterances of split `{split}`, language "
-                    f"{language}, may be learned from. Leave them out."
+                    f"{' or '.join(languages)}, may be learned from. Leave them out."
                 )
             for name in found:
+                codes[name] = partition.language
                 del unknown[name]
     if unknown:
         names = list(unknown)
@@ -189,6 +198,7 @@ def _check_names(
             f"{unknown[names[0]]}: {_name(names)} not in {', '.join(map(str, corpora))}: the table "
             "belongs to another corpus, or its ids were changed."
         )
+    return codes
 
 
 def _name(names: Sequence[str]) -> str:

@@ -68,6 +68,11 @@ class SelfTrainConfig(FinetuneConfig):
         return self.pretrained is not None or self.model is not None
 
     @property
+    def code(self) -> str:
+        """The language; there is one."""
+        return self.language[0]
+
+    @property
     def second_decoding(self) -> str:
         """`lm`, `speed` or `none`."""
         if self.agreement != "auto":
@@ -99,6 +104,8 @@ class SelfTrainConfig(FinetuneConfig):
             problems.append(
                 f"`language` must be one language for self-training, but is {self.language}."
             )
+        if self.keep_languages:
+            problems.append("`keep_languages` must be false for self-training, but is true.")
         for name, values in (("agreement", AGREEMENTS), ("start", STARTS), ("decoder", DECODERS)):
             if getattr(self, name) not in values:
                 problems.append(

@@ -54,7 +54,7 @@ def write_doubtful(
     doubtful = sort_doubtful(decisions)
     write_label_table(directory / TABLE, _COLUMNS, [_to_row(one) for one in doubtful])
     entries = _create_entries(doubtful, index, config)
-    parsed = parse_language(config.only_language)
+    parsed = parse_language(config.code)
     page = Page(
         f"Doubtful segments of {parsed.name}",
         f"{len(entries):,} of {len(doubtful):,} that round {number} of self-training left out, "
@@ -72,7 +72,7 @@ def write_doubtful(
     page.add_editor(
         entries,
         file_name="corrections.tsv",
-        stamp=f"{Path(config.output).name} {config.only_language} round {number}",
+        stamp=f"{Path(config.output).name} {config.code} round {number}",
         language=parsed.alias,
     )
     page.write(directory / PAGE)

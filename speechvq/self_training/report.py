@@ -32,7 +32,7 @@ def write_report(
         summary: Its `summary.json`.
     """
     page = Page(
-        f"Self-training {config.only_language}",
+        f"Self-training {config.code}",
         f"{summary['transcribed']['hours'] * 60:.1f} min transcribed, "
         f"{summary['untranscribed']['hours'] * 60:.0f} min without text · {directory}",
         footer=f"speechvq {__version__}",

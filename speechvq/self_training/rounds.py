@@ -113,12 +113,12 @@ def load_self_training_data(config: SelfTrainConfig) -> SelfTrainingData:
 
     notes: list[str] = []
     transcribed, vocabularies = load_transcribed(config, notes)
-    vocabulary = vocabularies[config.only_language]
+    vocabulary = vocabularies[config.code]
     pool = load_pool(config, transcribed, notes)
     tables = [*config.labels, *config.corrections]
     if tables:
         labels = load_labels(
-            tables, config.corpus, language=config.only_language, split=config.train_split
+            tables, config.corpus, languages=config.language, split=config.train_split
         )
         note_unknown_letters(labels.texts, vocabulary, notes)
         known = labels.texts.keys() | labels.unusable
@@ -130,15 +130,14 @@ def load_self_training_data(config: SelfTrainConfig) -> SelfTrainingData:
     if len(pool) == 0:
         raise DataError(
             f"{', '.join(config.corpus)}: split `{config.train_split}` has no untranscribed "
-            f"segment of `language={config.only_language}`, so that there is nothing to label. "
-            "Prepare untranscribed speech with it, or set `max_train_seconds`."
+            f"segment of `language={config.code}`, so that there is nothing to label. Prepare "
+            "untranscribed speech with it, or set `max_train_seconds`."
         )
     dev = limit_index(load_split(config, config.dev_split, config.language), config.max_dev_seconds)
     if len(dev) == 0:
         raise DataError(
-            f"{', '.join(config.corpus)}: no transcribed utterance of "
-            f"`language={config.only_language}` in split `{config.dev_split}`; without it "
-            "nothing says when labels do harm."
+            f"{', '.join(config.corpus)}: no transcribed utterance of `language={config.code}` "
+            f"in split `{config.dev_split}`; without it nothing says when labels do harm."
         )
     if config.lm is not None and config.max_train_seconds is not None:
         _note_language_model(config.lm, notes)
@@ -279,11 +278,9 @@ class SelfTraining:
             lm=[] if config.lm is None else [config.lm],
             decoder=config.decoder,
         )
-        if config.lm is not None and config.only_language not in recognizer.decoders:
-            raise ModelError(
-                f"`lm` must be of `language={config.only_language}`, but {config.lm} is not."
-            )
-        return SegmentRecognizer(recognizer, config.only_language, config.second_decoding)
+        if config.lm is not None and config.code not in recognizer.decoders:
+            raise ModelError(f"`lm` must be of `language={config.code}`, but {config.lm} is not.")
+        return SegmentRecognizer(recognizer, config.code, config.second_decoding)
 
     def _place(self, number: int) -> Path:
         place = self._directory.path / "rounds" / str(number)
@@ -327,7 +324,7 @@ class SelfTraining:
         best = self._find_best()
         summary = {
             "verb": "self_train",
-            "language": self._config.only_language,
+            "language": self._config.code,
             "best": {"round": best.number, "cer": best.cer, "wer": best.wer},
             "seed": {"cer": self._results[0].cer, "wer": self._results[0].wer},
             "stopped": reason,

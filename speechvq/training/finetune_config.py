@@ -81,12 +81,6 @@ class FinetuneConfig(TrainConfig):
     """Use transcripts flagged for digits or literal pipes, too."""
 
     @property
-    def only_language(self) -> str:
-        """The language of a run that has one."""
-        (language,) = self.language
-        return language
-
-    @property
     def is_pretrained(self) -> bool:
         """Whether weights have learned before."""
         return self.model is not None
@@ -123,13 +117,11 @@ class FinetuneConfig(TrainConfig):
         if not self.language or MISSING_VALUE in self.language:
             return ["`language` is required, such as `language=hin_Deva`."]
         if self.language == [ALL]:
-            return ["`labels` need one `language`, but it is all."] if self.labels else []
+            return []
         found = [check_language("language", code) for code in self.language]
         problems = [problem for problem in found if problem is not None]
         if len(set(self.language)) != len(self.language):
             problems.append(f"`language` must name each language once, but is {self.language}.")
-        if self.labels and len(self.language) > 1:
-            problems.append(f"`labels` are of one `language`, but it is {self.language}.")
         return problems
 
     def _check_freezing(self) -> list[str]:

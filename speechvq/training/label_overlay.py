@@ -8,6 +8,7 @@ among the transcribed ones. Whatever text the corpus has for them is not read. T
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,9 +36,9 @@ def load_pool(config: FinetuneConfig, transcribed: CorpusIndex, notes: list[str]
         An index without texts, and without utterances whose recording stands in another split as
         well, or that may be near duplicates of an utterance there.
     """
-    index = _load_split(config)
+    index = _load_split(config, transcribed.languages)
     own = set(transcribed.ids)
-    shared = _find_relatives(config) - own
+    shared = _find_relatives(config, transcribed.languages) - own
     if shared:
         notes.append(
             f"{len(shared)} utterances of split `{config.train_split}` are cut from recordings "
@@ -49,23 +50,27 @@ def load_pool(config: FinetuneConfig, transcribed: CorpusIndex, notes: list[str]
 
 
 def add_labels(
-    config: FinetuneConfig, transcribed: CorpusIndex, vocabulary: Vocabulary, notes: list[str]
+    config: FinetuneConfig,
+    transcribed: CorpusIndex,
+    vocabularies: Mapping[str, Vocabulary],
+    notes: list[str],
 ) -> CorpusIndex:
     """Return the transcribed utterances and those that `labels` has a text for.
 
     Args:
         config: Which corpora and tables.
         transcribed: Utterances with their own texts, which stay as they are.
-        vocabulary: Of the transcribed text.
+        vocabularies: Of the transcribed text, by language.
         notes: Gets sentences about what is not used.
 
     Raises:
         DataError: A table does not belong to the corpus, or names utterances of other splits.
     """
+    languages = sorted(vocabularies)
     labels = load_labels(
-        config.labels, config.corpus, language=config.only_language, split=config.train_split
+        config.labels, config.corpus, languages=languages, split=config.train_split
     )
-    index = _load_split(config)
+    index = _load_split(config, languages)
     assert transcribed.texts is not None
     texts = labels.texts | dict(zip(transcribed.ids, transcribed.texts, strict=True))
     keep = np.array([name in texts for name in index.ids], dtype=bool)
@@ -80,8 +85,14 @@ def add_labels(
             f"{num_absent} of the `labels` are of utterances that `where` or the limits of "
             "`batch` leave out."
         )
-    added = {name: texts[name] for name in chosen.ids if name not in own}
-    note_unknown_letters(added, vocabulary, notes)
+    for language, vocabulary in vocabularies.items():
+        number = chosen.languages.index(language)
+        added = {
+            name: texts[name]
+            for name, code in zip(chosen.ids, chosen.language, strict=True)
+            if code == number and name not in own
+        }
+        note_unknown_letters(added, vocabulary, notes)
     return replace(chosen, texts=[texts[name] for name in chosen.ids])
 
 
@@ -102,11 +113,11 @@ def note_unknown_letters(texts: dict[str, str], vocabulary: Vocabulary, notes: l
         )
 
 
-def _load_split(config: FinetuneConfig) -> CorpusIndex:
+def _load_split(config: FinetuneConfig, languages: Sequence[str]) -> CorpusIndex:
     index = load_index(
         config.corpus,
         split=config.train_split,
-        languages=[config.only_language],
+        languages=languages,
         where=config.where,
         min_seconds=config.batch.min_seconds,
         max_seconds=config.batch.max_seconds,
@@ -114,12 +125,12 @@ def _load_split(config: FinetuneConfig) -> CorpusIndex:
     if len(index) == 0:
         raise DataError(
             f"{', '.join(config.corpus)}: split `{config.train_split}` has no utterance of "
-            f"`language={config.only_language}` (where {config.where!r})."
+            f"`language={','.join(languages)}` (where {config.where!r})."
         )
     return index
 
 
-def _find_relatives(config: FinetuneConfig) -> set[str]:
+def _find_relatives(config: FinetuneConfig, languages: Sequence[str]) -> set[str]:
     """Return training utterances that share a recording with another split, or may sound like an
     utterance there.
     """
@@ -133,10 +144,7 @@ def _find_relatives(config: FinetuneConfig) -> set[str]:
     found = set()
     for corpus in config.corpus:
         for row in read_utterances(
-            corpus,
-            splits=[config.train_split],
-            languages=[config.only_language],
-            columns=_RELATIONS,
+            corpus, splits=[config.train_split], languages=languages, columns=_RELATIONS
         ):
             is_copy = has_copies and Flag.NEAR_DUPLICATE in row.flags
             if is_copy or (row.recording and (row.source, row.recording) in recordings):

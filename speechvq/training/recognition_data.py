@@ -62,9 +62,9 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     if config.model is None:
         notes.append("No `model` was given: everything is learned from scratch.")
     train, vocabularies = load_transcribed(config, notes)
-    languages = list(vocabularies)
+    languages = sorted(vocabularies)
     if config.labels:
-        train = add_labels(config, train, vocabularies[languages[0]], notes)
+        train = add_labels(config, train, vocabularies, notes)
     encoder, num_frames = _read_encoder(config)
     train = leave_out_unalignable(train, vocabularies, num_frames, notes)
     for language in languages:
@@ -111,9 +111,10 @@ def load_transcribed(
         train = leave_out_flagged(train, notes)
     if config.max_train_seconds is not None:
         train = limit_index(train, config.max_train_seconds)
-    return train, {
+    vocabularies = {
         language: _build_vocabulary(config, _get_texts(train, language)) for language in languages
     }
+    return train, vocabularies
 
 
 def select_language(index: CorpusIndex, language: str) -> CorpusIndex:
@@ -138,7 +139,7 @@ def _find_languages(config: FinetuneConfig) -> list[str]:
 
 
 def load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) -> CorpusIndex:
-    """Load the transcribed utterances of a split in some languages; there may be none."""
+    """Load the transcribed utterances of a split; no language means all, and there may be none."""
     return load_index(
         config.corpus,
         split=split,

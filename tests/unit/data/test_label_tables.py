@@ -29,7 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(path: Path, corpus: Path, content: str | bytes):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return load_labels([path], [corpus], language="hin_Deva", split="train")
+    return load_labels([path], [corpus], languages=["hin_Deva"], split="train")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_two_tables_may_not_contradict(corpus: Path, tmp_path: Path) -> None:
         write_label_table(tmp_path / name, ("id", "text"), [(TRAIN, text)])
     paths = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
     with pytest.raises(DataError, match=r"b\.tsv: .* another text than in .*a\.tsv"):
-        load_labels(paths, [corpus], language="hin_Deva", split="train")
+        load_labels(paths, [corpus], languages=["hin_Deva"], split="train")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\xff", b"", b"name\ttext\n1\t2\n"])
