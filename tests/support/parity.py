@@ -16,11 +16,12 @@ SMALL_CONV = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2
 
 
 def randomize(model: nn.Module) -> None:
-    """Fresh models have zero biases and unit norms, which would hide mistakes."""
+    """Fresh models have zeros and unit norms, which would hide mistakes."""
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 1 or name.endswith(("weight_g", "original0")):
+            is_gain = name.endswith(("weight_g", "original0"))
+            if parameter.dim() == 1 or is_gain or not parameter.any():
                 parameter.add_(0.2 * torch.randn_like(parameter))
 
 

@@ -62,6 +62,7 @@ def create_config(kind: str) -> CTCModelConfig:
             norm_first=layer,
             conv_kernel=3 if kind == "fbank" else 0,
         ),
+        adapter_dim=4 if kind == "fbank" else 0,
     )
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import torch
 import speechvq
 from speechvq.data.audio import decode_flac
 from speechvq.data.corpus import read_utterances
+from speechvq.deploy.log_probs import compute_log_probs
 from speechvq.deploy.recognizer import Recognizer, choose_device
 from speechvq.errors import DataError, ModelError
+from speechvq.models.build import create_ctc_model
+from tests.support.parity import randomize
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,24 @@ def test_a_batch_gives_what_each_gives_alone(recognizer, waveforms):
     alone = [recognizer.recognize([waveform], "hin_Deva")[0] for waveform in waveforms]
     assert together == alone
     assert len(set(together)) > 1
+
+
+def test_adapters_of_each_language_are_its_own(recognizer, waveforms):
+    config = replace(recognizer.model.config, adapter_dim=4)
+    model = create_ctc_model(config, recognizer.model.vocabularies)
+    randomize(model)
+    adapted = Recognizer(model, device="cpu")
+    rows = compute_log_probs(model, waveforms, adapted.languages)
+    for language in adapted.languages:
+        alone = adapted.compute_log_probs(waveforms, language)
+        assert all(torch.equal(row[language], one) for row, one in zip(rows, alone, strict=True))
+    first, second, *_ = (model.get_adapters(language)[0] for language in adapted.languages)
+    first.load_state_dict(second.state_dict())
+    language = adapted.languages[0]
+    changed = adapted.compute_log_probs(waveforms, language)
+    assert not any(
+        torch.allclose(row[language], one) for row, one in zip(rows, changed, strict=True)
+    )
 
 
 def test_file_array_and_tensor_give_the_same(recognizer, waveforms, tmp_path):
