@@ -168,8 +168,8 @@ def measure(options: argparse.Namespace) -> None:
         notes=[
             f"`speechvq transcribe`, greedy, threads: {options.threads}, one FLAC file, utterances "
             "joined without pauses, so that the end of the 30 s cuts a word. Wall time is from "
-            "loading the model on; CPU time is of both processes, imports included. Equal words are equal "
-            "in times and confidences, too; the promise is all but the one at the boundary.",
+            "loading the model on; CPU time is of both processes, imports included. Equal words "
+            "are equal in times and confidences, too; the promise is all but the one at the end.",
             f"An interpreter with torch imported has {found[last]['import_mib']:.0f} MiB. "
             "Memory is the highest (`VmHWM`); the bound is 1 GB above torch.",
         ],
