@@ -70,12 +70,12 @@ def parse_path(text: str) -> Path:
     return Path(text).absolute()
 
 
-def run_recipe(recipe: str, corpus: Path, output: Path, keys: Iterable[str]) -> Path:
+def run_recipe(recipe: str, corpus: Path | None, output: Path, keys: Iterable[str]) -> Path:
     """Run a recipe with one thread, or go on with it; it writes to a log beside its output.
 
     Args:
         recipe: Its name, such as `pretrain`.
-        corpus: What `prepare` made.
+        corpus: What `prepare` made; None for `prepare` itself.
         output: The run's directory; absolute.
         keys: What else it is told, such as `steps=100`.
 
@@ -85,8 +85,9 @@ def run_recipe(recipe: str, corpus: Path, output: Path, keys: Iterable[str]) -> 
     Raises:
         CalledProcessError: It failed.
     """
-    command = [sys.executable, "-m", f"recipes.{recipe}", f"corpus={corpus}", *keys]
-    command.append(f"output={output}")
+    package = "data_prep" if recipe == "prepare" else "recipes"
+    command = [sys.executable, "-m", f"{package}.{recipe}"]
+    command += [*([f"corpus={corpus}"] if corpus else []), *keys, f"output={output}"]
     print("+", " ".join(["speechvq", recipe, *command[3:]]), flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.with_name(f"{output.name}.log").open("a") as log:

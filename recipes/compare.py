@@ -1,7 +1,7 @@
 """Puts result directories side by side: `speechvq compare DIR DIR… [--output page.html]`.
 
-Evaluations of one test set are compared with the first by a paired bootstrap test; training runs by
-what differs in their configurations, their figures and their curves.
+Evaluations become a leaderboard, one a test set and normaliser, with a paired bootstrap test;
+training runs are compared by what differs in their configurations, their figures and their curves.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from speechvq.errors import SpeechvqError
 
@@ -17,11 +18,30 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="speechvq compare",
-        description="Compares directories of one kind: evaluations of one test set with the first "
-        "of them, or training runs.",
+        description="Compares directories of one kind: ranks evaluations, test set by test set, or "
+        "puts training runs side by side.",
     )
     parser.add_argument("directories", nargs="+", metavar="DIR", help="what a run left")
-    parser.add_argument("--output", metavar="FILE", help="also write the table as an HTML page")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="also write the table as an HTML page, or, for evaluations, as .json, .csv or .tsv; "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--against",
+        choices=("best", "first"),
+        help="evaluation that the others are tested against (default: the first of two, the best "
+        "of more)",
+    )
+    parser.add_argument(
+        "--rank-by",
+        choices=("wer", "cer", "cer_no_spaces"),
+        default="wer",
+        help="rate that ranks evaluations; of several languages, their mean (default: wer)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -29,11 +49,11 @@ def run(options: argparse.Namespace) -> None:
     """Prints the table and writes the page."""
     from speechvq.deploy.comparison import compare_results
 
-    table = compare_results(options.directories)
+    table = compare_results(options.directories, against=options.against, rank_by=options.rank_by)
     print(table.to_text())
-    if options.output:
-        table.to_page().write(options.output)
-        print(f"\nThe same as a page: {options.output}")
+    for output in options.output:
+        table.write(Path(output))
+        print(f"\nThe same as a file: {output}")
 
 
 def main() -> None:

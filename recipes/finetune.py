@@ -6,7 +6,7 @@ python -m recipes.finetune corpus=DIR model=DIR language=hin_Deva output=DIR
 from __future__ import annotations
 
 from speechvq.config.application import launch
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import FinetuneConfig
 
 
 def run(config: FinetuneConfig) -> None:

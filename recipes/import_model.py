@@ -2,9 +2,10 @@
 
 SOURCE is a Hugging Face directory (config.json, model.safetensors) or a `.pt` file of fairseq (such
 as IndicWav2Vec's), fairseq2 (such as omnilingual-asr's) or torchaudio. Continue pretraining with
-`init=OUTPUT`, or finetune with `model=OUTPUT`. `speechvq import --from PROJECT SOURCE --output
-OUTPUT` is the same, and refuses a SOURCE of another project. What is kept, and what is not:
-docs/importing.md.
+`init=OUTPUT`, or finetune with `model=OUTPUT`. With `--language` SOURCE is a CTC recogniser of one
+of the first three, and OUTPUT one of ours: `speechvq transcribe FILE --model OUTPUT`. `speechvq
+import --from PROJECT SOURCE --output OUTPUT` is the same, and refuses a SOURCE of another project.
+What is kept, and what is not: docs/importing.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from speechvq.errors import SpeechvqError
 
 if TYPE_CHECKING:
     from speechvq.models.importing import ImportedModel
+    from speechvq.models.importing_recognizers import ImportedRecognizer
+    from speechvq.models.interop_shapes import ImportOptions
 
 _PICKLE_NOTICE = (
     "A .pt file is a pickle, which can hold programs. It is read without running anything in it: "
@@ -46,6 +49,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="the model was trained on waveforms of zero mean and unit variance (default: what "
         "SOURCE says, else with layer norm in the front end only)",
     )
+    recognizers = parser.add_argument_group("recognisers")
+    recognizers.add_argument(
+        "--language",
+        metavar="NAME",
+        help="import a recogniser, and name its language so, such as hin_Deva; hin_Deva=hin also "
+        "says what SOURCE calls it where it has several",
+    )
+    recognizers.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="fairseq's dictionary (default: dict.ltr.txt beside SOURCE), or the sentencepiece "
+        "model of fairseq2's tokenizer",
+    )
+    recognizers.add_argument(
+        "--lowercase",
+        action="store_true",
+        help="put labels into lower case, as texts of a corpus are",
+    )
     untold = parser.add_argument_group("what files of fairseq2 and torchaudio do not hold")
     untold.add_argument(
         "--heads", type=int, help="attention heads (default: one for 64 channels, at most 16)"
@@ -62,7 +83,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="layer norm before or after each part; torchaudio only (default: pre with layer norm "
         "in the front end, else post)",
     )
-    return parse_words_and_flags(parser, ["output"], arguments)
+    options = parse_words_and_flags(parser, ["output"], arguments)
+    if options.language is None and (options.labels is not None or options.lowercase):
+        parser.error("--labels and --lowercase need --language: they are those of a recogniser")
+    return options
 
 
 def _parse_strides(text: str) -> list[int]:
@@ -83,20 +107,65 @@ def run(options: argparse.Namespace) -> None:
 
     if Path(options.source).is_file():
         print(_PICKLE_NOTICE)
-    imported = import_model(
+    told = ImportOptions(
+        num_heads=options.heads,
+        strides=options.strides,
+        norm_first=None if options.norm_order is None else options.norm_order == "pre",
+        normalize=options.normalize,
+    )
+    if options.language is not None:
+        lines = describe_recognizer(_import_recognizer(options, told), options.output)
+    else:
+        imported = import_model(
+            options.source,
+            options.output,
+            seed=options.seed,
+            project=options.project,
+            options=told,
+        )
+        lines = describe(imported, options.output)
+    for line in lines:
+        print(line)
+
+
+def _import_recognizer(options: argparse.Namespace, told: ImportOptions) -> ImportedRecognizer:
+    from pathlib import Path
+
+    from speechvq.models.importing_recognizers import LabelOptions, import_recognizer
+
+    return import_recognizer(
         options.source,
         options.output,
+        labels=LabelOptions(
+            language=options.language,
+            path=None if options.labels is None else Path(options.labels),
+            lowercase=options.lowercase,
+        ),
         seed=options.seed,
         project=options.project,
-        options=ImportOptions(
-            num_heads=options.heads,
-            strides=options.strides,
-            norm_first=None if options.norm_order is None else options.norm_order == "pre",
-            normalize=options.normalize,
-        ),
+        options=told,
     )
-    for line in describe(imported, options.output):
-        print(line)
+
+
+def describe_recognizer(imported: ImportedRecognizer, output: str) -> list[str]:
+    """Sentences about what was kept, what was assumed, and how to go on.
+
+    Args:
+        imported: What `import_recognizer` returned.
+        output: Where the recogniser is.
+    """
+    size = sum(parameter.numel() for parameter in imported.model.parameters())
+    ((language, vocabulary),) = imported.model.vocabularies.items()
+    lines = [
+        f"{imported.origin}, a recogniser of {language} with {len(vocabulary)} labels, {size:,} "
+        f"parameters → {output}"
+    ]
+    if imported.left_out:
+        lines.append(f"Left out, as a recogniser has none: {', '.join(imported.left_out)}.")
+    if imported.assumed:
+        told = [f"{key}={value}" for key, value in imported.assumed.items() if key != "preset"]
+        lines.append(f"Not in the checkpoint, and assumed: {', '.join(told)}.")
+    return [*lines, "Go on with:", f"  speechvq transcribe FILE --model {output}"]
 
 
 def describe(imported: ImportedModel, output: str) -> list[str]:
@@ -116,7 +185,10 @@ def describe(imported: ImportedModel, output: str) -> list[str]:
             "need them; pretraining learns them from the first update on, with all the rest."
         )
     if imported.left_out:
-        lines.append(f"Left out, as a pretraining model has none: {', '.join(imported.left_out)}.")
+        lines.append(
+            f"Left out, as a pretraining model has none: {', '.join(imported.left_out)}. "
+            "A recogniser's head is imported with `--language`."
+        )
     if imported.assumed:
         told = [f"{key}={value}" for key, value in imported.assumed.items() if key != "preset"]
         lines.append(f"Not in the checkpoint, and assumed: {', '.join(told)}.")

@@ -31,7 +31,7 @@ def register_schemas(name: str, schema: type[Any], overrides: Iterable[str] = ()
         ModelError: `init` is no model directory that can be read.
     """
     store = ConfigStore.instance()
-    if name not in ("pretrain", "finetune"):
+    if name not in ("pretrain", "finetune", "self_train"):
         store.store(name=f"{name}_schema", node=schema)
         return
     # A quantiser of any kind may be merged into the base of all kinds, but not into another kind.

@@ -147,7 +147,8 @@ def _read_file(
             metadata = parquet.metadata
             sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
             has_flags = "flags" in parquet.schema_arrow.names
-            names = ["id", "num_samples", "text", *(["flags"] if has_flags else []), *conditions]
+            texts = ["text", *(["flags"] if has_flags else [])] if needs_text else []
+            names = ["id", "num_samples", *texts, *conditions]
             table = parquet.read(columns=list(dict.fromkeys(names)))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}. Prepare the corpus again.") from error

@@ -8,7 +8,7 @@
    local and memory bounded.
 4. Within a window utterances are shuffled, put into length classes, and cut into batches of at most
    `batch_samples`, padding included; the batches are shuffled. Ties in length are broken at random,
-   so that batches mix languages.
+   so that batches mix languages; or, where heads belong to languages, no batch does.
 
 Everything is a function of (seed, epoch) and the index: the saved state of a run is one position in
 this order, whatever the number of ranks.
@@ -38,6 +38,7 @@ class OrderConfig:
         batch_samples: Samples of a batch at 16 kHz, padding included.
         max_samples: Longer utterances count as this long (they are cropped).
         window: Row groups that are shuffled together.
+        mixes_languages: Whether a batch may hold utterances of several languages.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class OrderConfig:
     batch_samples: int
     max_samples: int
     window: int
+    mixes_languages: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,17 @@ def _cut_batches(
     """Cut the utterances of a window into batches of similar length, in random order."""
     lengths = np.minimum(index.num_samples[utterances], config.max_samples)
     classes = np.floor(np.log(np.maximum(lengths, 1)) / np.log(LENGTH_CLASS_RATIO))
-    order = np.lexsort((rng.random(len(utterances)), classes))
+    languages = index.language[utterances]
+    if config.mixes_languages:
+        languages = np.zeros_like(languages)
+    order = np.lexsort((rng.random(len(utterances)), classes, languages))
     batches = []
     start = 0
     longest = 0
     for end, position in enumerate(order):
         longest = max(longest, int(lengths[position]))
-        if longest * (end - start + 1) > config.batch_samples and end > start:
+        is_full = longest * (end - start + 1) > config.batch_samples
+        if end > start and (is_full or languages[position] != languages[order[start]]):
             batches.append(order[start:end])
             start, longest = end, int(lengths[position])
     batches.append(order[start:])

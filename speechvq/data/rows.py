@@ -41,14 +41,12 @@ class RowReader:
         Raises:
             DataError: The audio is damaged, or shorter or longer than the corpus says.
         """
-        table = self._load(position)
-        row = int(self._index.row[position])
         place = (
             f"{self._index.files[int(self._index.file[position])]}: utterance "
             f"`{self._index.ids[position]}`"
         )
         try:
-            waveform = decode_flac(table["audio"][row].as_buffer().to_pybytes())
+            waveform = decode_flac(self.read_flac(position))
         except AudioError as error:
             raise DataError(f"{place}: {error} Prepare the corpus again.") from error
         expected = int(self._index.num_samples[position])
@@ -58,6 +56,11 @@ class RowReader:
                 "damaged, prepare it again."
             )
         return waveform
+
+    def read_flac(self, position: int) -> bytes:
+        """Return the audio of one utterance as it lies in the corpus, a whole FLAC file."""
+        audio = self._load(position)["audio"][int(self._index.row[position])]
+        return bytes(audio.as_buffer().to_pybytes())
 
     def _load(self, position: int) -> pa.Table:
         key = (int(self._index.file[position]), int(self._index.row_group[position]))

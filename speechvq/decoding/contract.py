@@ -119,6 +119,12 @@ def _compare_letters(
             "train one with `unit=word`."
         )
         return
+    if any(len(letter) > 1 for letter in letters):
+        problems.append(
+            "It is a model of characters, but the recogniser's labels are grapheme clusters of "
+            "several: train one with `unit=word`."
+        )
+        return
     if separator not in model.tokens:
         problems.append(
             f"It does not know the separator {separator!r} between words: was its text one word "
@@ -186,10 +192,12 @@ def _compare_spellings(
     lexicon: dict[str, list[int]],
     problems: list[str],
 ) -> None:
+    # The lexicon spells by code points; a label may be a cluster of several.
     different = [
         word
         for word, labels in lexicon.items()
-        if model.spellings[word] != (*(vocabulary.labels[label] for label in labels), separator)
+        if "".join(model.spellings[word])
+        != "".join([*(vocabulary.labels[label] for label in labels), separator])
     ]
     if different:
         problems.append(

@@ -4,9 +4,9 @@ Takes references and hypotheses (`score_utterances`) or counts (`compare_systems
 dataclasses that turn into JSON.
 
 Rates are corpus rates: all errors over all reference units, never a mean of utterances' rates.
-Intervals are percentiles of a bootstrap over utterances (Bisani & Ney 2004, "Bootstrap estimates
-for confidence intervals in ASR performance evaluation"); utterances of one speaker resemble each
-other, so that with few speakers the truth is wider than they say.
+Intervals are percentiles of a bootstrap (`speechvq.decoding.bootstrap`) over speakers where enough
+are named, else over utterances, which makes them too narrow: utterances of one speaker resemble
+each other. Every rate says which it was.
 
 Two character rates stand side by side: `cer` counts code points after NFC with the spaces between
 words as characters, as jiwer does; `cer_no_spaces` leaves the spaces out, for languages whose
@@ -15,18 +15,22 @@ word boundaries are a matter of convention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechvq.decoding.alignment import EditCounts, IntArray, Unit, count_edits
-
-NUM_RESAMPLES = 2000
-SEED = 20040517
-_CHUNK = 4_000_000  # numbers drawn at a time, to bound memory
-FloatArray = NDArray[np.float64]
+from speechvq.decoding.bootstrap import (
+    NUM_RESAMPLES,
+    SEED,
+    BootstrapUnit,
+    FloatArray,
+    number_speakers,
+    resample_rates,
+    sum_by_speaker,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class ErrorRate:
         rate: Errors over reference units, 0.314 for 31.4 %; None where the references are empty.
         low: Lower end of the 95 % interval; None with fewer than two utterances.
         high: Upper end.
+        unit: What was drawn for it.
+        num_units: How many there are to draw from.
+        utterance_low: Lower end of the interval over utterances, where `unit` is the speaker.
+        utterance_high: Upper end.
         errors: Substitutions, deletions and insertions together.
         reference_length: Units in the references.
         substitutions: Units taken for another.
@@ -47,6 +55,10 @@ class ErrorRate:
     rate: float | None
     low: float | None
     high: float | None
+    unit: BootstrapUnit
+    num_units: int
+    utterance_low: float | None
+    utterance_high: float | None
     errors: int
     reference_length: int
     substitutions: int
@@ -90,6 +102,7 @@ class UtteranceScores:
         letters: Counts in characters without spaces.
         seconds: (U,) audio.
         empty_hypotheses: (U,) whether nothing was recognised.
+        speakers: (U,) names, "" where not known.
         normalizer: Identifier of the normaliser that both sides went through, such as "basic-1".
     """
 
@@ -98,6 +111,7 @@ class UtteranceScores:
     letters: EditCounts
     seconds: FloatArray
     empty_hypotheses: NDArray[np.bool_]
+    speakers: NDArray[np.str_]
     normalizer: str
 
     def __len__(self) -> int:
@@ -113,12 +127,12 @@ class UtteranceScores:
             rows: Mask (U,) or positions; None for all.
         """
         chosen = np.arange(len(self)) if rows is None else rows
-        words = self.words.select(chosen)
+        words, speakers = self.words.select(chosen), self.speakers[chosen]
         return GroupScore(
             name=name,
-            wer=compute_error_rate(words),
-            cer=compute_error_rate(self.characters.select(chosen)),
-            cer_no_spaces=compute_error_rate(self.letters.select(chosen)),
+            wer=compute_error_rate(words, speakers),
+            cer=compute_error_rate(self.characters.select(chosen), speakers),
+            cer_no_spaces=compute_error_rate(self.letters.select(chosen), speakers),
             num_utterances=len(words),
             seconds=round(float(self.seconds[chosen].sum()), 3),
             num_empty_references=int((words.reference_lengths == 0).sum()),
@@ -143,6 +157,7 @@ def score_utterances(
     *,
     normalizer: str,
     seconds: Sequence[float] | None = None,
+    speakers: Sequence[str] | None = None,
 ) -> UtteranceScores:
     """Counts the errors of U utterances.
 
@@ -151,6 +166,7 @@ def score_utterances(
         hypotheses: U texts, normalised in the same way.
         normalizer: Identifier of that normaliser; it belongs to the score.
         seconds: U durations; zeros where they are not known.
+        speakers: U names, "" where not known; None where nobody is.
     """
     return UtteranceScores(
         words=count_edits(references, hypotheses, Unit.WORD),
@@ -160,37 +176,64 @@ def score_utterances(
             seconds if seconds is not None else [0.0] * len(references), dtype=float
         ),
         empty_hypotheses=np.array([not text.strip() for text in hypotheses], dtype=bool),
+        speakers=np.array(speakers if speakers is not None else [""] * len(references), dtype=str),
         normalizer=normalizer,
     )
 
 
 def compute_error_rate(
-    counts: EditCounts, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED
+    counts: EditCounts,
+    speakers: Sequence[str] | NDArray[np.str_] | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = SEED,
 ) -> ErrorRate:
-    """Returns the corpus error rate with its 95 % bootstrap interval over utterances.
+    """Returns the corpus error rate with its 95 % bootstrap interval.
 
     Args:
         counts: Edit counts of U utterances.
+        speakers: U names; the interval is over speakers where `number_speakers` finds enough.
         num_resamples: Number of bootstrap samples.
         seed: Seed of the bootstrap; the same counts give the same interval.
     """
     errors, lengths = counts.errors, counts.reference_lengths
     length = int(lengths.sum())
-    low = high = None
-    if len(counts) >= 2 and length:
-        sums = resample_sums(np.stack([errors, lengths], axis=1), num_resamples, seed)  # (R, 2)
-        rates = sums[sums[:, 1] > 0, 0] / sums[sums[:, 1] > 0, 1]
-        low, high = (float(end) for end in np.percentile(rates, (2.5, 97.5)))
+    values = np.stack([errors, lengths], axis=1)
+    unit, units = _group_by_unit(values, speakers)
+    ends = _find_ends(resample_rates(units, num_resamples, seed))
+    by_utterance: tuple[float | None, float | None] = (None, None)
+    if unit is BootstrapUnit.SPEAKER:
+        by_utterance = _find_ends(resample_rates(values, num_resamples, seed))
     return ErrorRate(
         rate=int(errors.sum()) / length if length else None,
-        low=low,
-        high=high,
+        low=ends[0],
+        high=ends[1],
+        unit=unit,
+        num_units=len(units),
+        utterance_low=by_utterance[0],
+        utterance_high=by_utterance[1],
         errors=int(errors.sum()),
         reference_length=length,
         substitutions=int(counts.substitutions.sum()),
         deletions=int(counts.deletions.sum()),
         insertions=int(counts.insertions.sum()),
     )
+
+
+def _group_by_unit(
+    values: IntArray, speakers: Sequence[str] | NDArray[np.str_] | None
+) -> tuple[BootstrapUnit, IntArray]:
+    numbers = None if speakers is None else number_speakers(list(speakers))
+    if numbers is None:
+        return BootstrapUnit.UTTERANCE, values
+    return BootstrapUnit.SPEAKER, sum_by_speaker(values, numbers)
+
+
+def _find_ends(rates: FloatArray | None) -> tuple[float | None, float | None]:
+    if rates is None:
+        return None, None
+    low, high = np.percentile(rates, (2.5, 97.5))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +248,8 @@ class Comparison:
             never 0.
         num_utterances: Utterances compared.
         num_resamples: Bootstrap samples.
+        unit: What was drawn.
+        num_units: How many there are to draw from.
     """
 
     difference: float | None
@@ -213,11 +258,14 @@ class Comparison:
     p_value: float | None
     num_utterances: int
     num_resamples: int
+    unit: BootstrapUnit
+    num_units: int
 
 
 def compare_systems(
     counts_a: EditCounts,
     counts_b: EditCounts,
+    speakers: Sequence[str] | None = None,
     *,
     num_resamples: int = 10_000,
     seed: int = SEED,
@@ -229,65 +277,57 @@ def compare_systems(
     Args:
         counts_a: Edit counts of the first system on U utterances.
         counts_b: Edit counts of the second on the same U utterances, in the same order.
+        speakers: U names; speakers are drawn where `number_speakers` finds enough.
         num_resamples: Number of bootstrap samples.
         seed: Seed of the bootstrap.
 
     Raises:
         ValueError: If the reference lengths differ, which no two scores of the same test set do.
     """
-    if not np.array_equal(counts_a.reference_lengths, counts_b.reference_lengths):
+    return compare_all(counts_a, [counts_b], speakers, num_resamples=num_resamples, seed=seed)[0]
+
+
+def compare_all(
+    reference: EditCounts,
+    others: Sequence[EditCounts],
+    speakers: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 10_000,
+    seed: int = SEED,
+) -> list[Comparison]:
+    """Tests each of several systems against one, with the same draws; see `compare_systems`.
+
+    Raises:
+        ValueError: If reference lengths differ.
+    """
+    lengths = reference.reference_lengths
+    if not all(np.array_equal(lengths, other.reference_lengths) for other in others):
         raise ValueError(
             "Both systems must be scored on the same utterances with the same normaliser, "
             "but their reference lengths differ."
         )
-    lengths = counts_a.reference_lengths
-    gain = counts_b.errors - counts_a.errors
+    gains = [other.errors - reference.errors for other in others]
     total = int(lengths.sum())
-    if not total or len(counts_a) < 2:
-        difference = int(gain.sum()) / total if total else None
-        return Comparison(
-            difference=difference,
-            low=None,
-            high=None,
-            p_value=None,
-            num_utterances=len(counts_a),
-            num_resamples=0,
+    unit, units = _group_by_unit(np.stack([*gains, lengths], axis=1), speakers)
+    differences = resample_rates(units, num_resamples, seed)  # (R, len(others))
+    comparisons = []
+    for number, gain in enumerate(gains):
+        column = None if differences is None else differences[:, number]
+        low, high = _find_ends(column)
+        p_value = None
+        if column is not None:
+            contradicting = min(int((column >= 0).sum()), int((column <= 0).sum()))
+            p_value = min(1.0, 2 * (contradicting + 1) / (len(column) + 1))
+        comparisons.append(
+            Comparison(
+                difference=int(gain.sum()) / total if total else None,
+                low=low,
+                high=high,
+                p_value=p_value,
+                num_utterances=len(reference),
+                num_resamples=0 if column is None else num_resamples,
+                unit=unit,
+                num_units=len(units),
+            )
         )
-    sums = resample_sums(np.stack([gain, lengths], axis=1), num_resamples, seed)  # (R, 2)
-    sums = sums[sums[:, 1] > 0]
-    differences = sums[:, 0] / sums[:, 1]
-    low, high = (float(end) for end in np.percentile(differences, (2.5, 97.5)))
-    contradicting = min(int((differences >= 0).sum()), int((differences <= 0).sum()))
-    return Comparison(
-        difference=int(gain.sum()) / total,
-        low=low,
-        high=high,
-        p_value=min(1.0, 2 * (contradicting + 1) / (len(differences) + 1)),
-        num_utterances=len(counts_a),
-        num_resamples=num_resamples,
-    )
-
-
-def resample_sums(values: IntArray, num_resamples: int, seed: int) -> IntArray:
-    """Returns the column sums of bootstrap samples of the rows.
-
-    Args:
-        values: (U, C) counts of U utterances.
-        num_resamples: R.
-        seed: Seed of the draw.
-
-    Returns:
-        (R, C).
-    """
-    rng = np.random.default_rng(seed)
-    parts = []
-    for size in _split_count(num_resamples, max(1, _CHUNK // len(values))):
-        drawn = rng.integers(len(values), size=(size, len(values)))
-        parts.append(np.stack([column[drawn].sum(axis=1) for column in values.T], axis=1))
-    return np.concatenate(parts)
-
-
-def _split_count(total: int, largest: int) -> Iterator[int]:
-    while total > 0:
-        yield min(total, largest)
-        total -= largest
+    return comparisons

@@ -47,6 +47,18 @@ def read_tuned_settings(model: Path, language: str, digest: str) -> BeamSettings
     return replace(BeamSettings(), **values)
 
 
+def read_all_settings(model: Path) -> dict[str, dict[str, Any]]:
+    """Returns all that was tuned, by language and digest of the language model.
+
+    Args:
+        model: The model directory.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    return _read(model / WEIGHTS_FILE)
+
+
 def save_tuned_settings(model: Path, language: str, digest: str, entry: dict[str, Any]) -> None:
     """Adds the settings for a language model, or replaces them.
 

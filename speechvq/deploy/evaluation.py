@@ -20,12 +20,17 @@ from speechvq.decoding.config import EvaluateConfig
 from speechvq.decoding.scoring import UtteranceScores, score_utterances
 from speechvq.deploy.evaluation_files import check_output, compute_model_digest, write_evaluation
 from speechvq.deploy.evaluation_report import create_report
-from speechvq.deploy.evaluation_result import Evaluation, Result
-from speechvq.deploy.n_best import NBest, add_decoders, compute_oracle, normalize_n_best
+from speechvq.deploy.evaluation_result import Evaluation, Result, read_training
+from speechvq.deploy.n_best import add_decoders, compute_oracle, normalize_n_best
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer
+from speechvq.deploy.score_variants import ScoredText, normalize_hypothesis, score_variants
+from speechvq.deploy.word_confidences import (
+    Recognized,
+    follow_normalization,
+    recognize_with_confidences,
+)
 from speechvq.errors import ConfigError, DataError, ModelError
-from speechvq.models.vocabulary import UNKNOWN_TEXT
 
 _WINDOW_BATCHES = 8
 """So many batches of audio are sorted by length at a time."""
@@ -71,21 +76,24 @@ def score_recognizer(config: EvaluateConfig) -> Evaluation:
     selection = _select(config, recognizer)
     languages = {row.id: row.language for row in selection.utterances}
     conditions = add_decoders(recognizer, config, sorted(set(languages.values())))
-    hypotheses, n_best, elapsed = _recognize_all(config, recognizer, selection.utterances)
-    results = [
-        Result(
-            id=row.id,
-            language=row.language,
-            speaker=name_speaker(row),
-            seconds=row.num_seconds,
-            reference=normalizer(row.text or "", row.language),
-            hypothesis=normalize_hypothesis(hypotheses[row.id], normalizer, row.language),
-        )
-        for row in selection.utterances
-    ]
+    recognized, elapsed = _recognize_all(config, recognizer, selection.utterances)
+    results = [_create_result(row, recognized[row.id], normalizer) for row in selection.utterances]
     n_best = normalize_n_best(
-        n_best, languages, lambda text, code: normalize_hypothesis(text, normalizer, code)
+        {name: found.n_best for name, found in recognized.items() if found.n_best},
+        languages,
+        lambda text, code: normalize_hypothesis(text, normalizer, code),
     )
+    texts = [
+        ScoredText(
+            language=row.language,
+            transcript=row.raw_text,
+            prepared=row.text or "",
+            recognized=recognized[row.id].text,
+            reference=result.reference,
+            hypothesis=result.hypothesis,
+        )
+        for row, result in zip(selection.utterances, results, strict=True)
+    ]
     return Evaluation(
         config=config,
         results=results,
@@ -99,24 +107,37 @@ def score_recognizer(config: EvaluateConfig) -> Evaluation:
         unwritable=_count_unwritable(recognizer, results),
         decoding=conditions,
         n_best=n_best,
-        oracle=compute_oracle({one.id: one.reference for one in results}, n_best),
+        oracle=compute_oracle(
+            {one.id: one.reference for one in results},
+            n_best,
+            {one.id: one.speaker for one in results},
+        ),
+        variants=score_variants(texts, normalizer.identifier),
+        training=read_training(config.model),
+    )
+
+
+def _create_result(row: Utterance, found: Recognized, normalizer: TextNormalizer) -> Result:
+    def normalize(text: str) -> str:
+        return normalize_hypothesis(text, normalizer, row.language)
+
+    hypothesis = normalize(found.text)
+    return Result(
+        id=row.id,
+        language=row.language,
+        speaker=name_speaker(row),
+        seconds=row.num_seconds,
+        reference=normalizer(row.text or "", row.language),
+        hypothesis=hypothesis,
+        source=row.source,
+        snr_db=row.snr_db,
+        confidences=follow_normalization(found.text, found.confidences, hypothesis, normalize),
     )
 
 
 def name_speaker(utterance: Utterance) -> str:
     """Returns `<source>/<speaker>` (labels are unique within a source only), "" where unknown."""
     return f"{utterance.source}/{utterance.speaker}" if utterance.speaker else ""
-
-
-def normalize_hypothesis(text: str, normalizer: TextNormalizer, language: str) -> str:
-    """Normalises what a model wrote; its sign for an unknown letter stays, and stays an error."""
-    if UNKNOWN_TEXT not in text:
-        return normalizer(text, language)
-    words = (
-        UNKNOWN_TEXT.join(normalizer(part, language) for part in word.split(UNKNOWN_TEXT))
-        for word in text.split()
-    )
-    return " ".join(words)
 
 
 def batch_by_length(
@@ -159,7 +180,7 @@ def _select(config: EvaluateConfig, recognizer: Recognizer) -> _Selection:
     counts = dict.fromkeys(languages, 0)
     selected: list[Utterance] = []
     num_rows = dict.fromkeys(languages, 0)
-    columns = ["num_samples", "text", "source", "speaker"]
+    columns = ["num_samples", "text", "raw_text", "source", "speaker", "snr_db"]
     for row in read_utterances(
         config.corpus,
         splits=[config.split],
@@ -223,11 +244,10 @@ def _choose_languages(config: EvaluateConfig, recognizer: Recognizer) -> list[st
 
 def _recognize_all(
     config: EvaluateConfig, recognizer: Recognizer, utterances: list[Utterance]
-) -> tuple[dict[str, str], NBest, float]:
+) -> tuple[dict[str, Recognized], float]:
     wanted = {row.id for row in utterances}
     progress = ProgressLine("evaluate", sum(row.num_seconds for row in utterances))
-    hypotheses: dict[str, str] = {}
-    n_best: NBest = {}
+    recognized: dict[str, Recognized] = {}
     elapsed = 0.0
     for language in sorted({row.language for row in utterances}):
         rows = read_utterances(
@@ -241,18 +261,12 @@ def _recognize_all(
         for batch in batch_by_length(chosen, config.batch_seconds):
             begin = time.perf_counter()
             waveforms: list[Waveform] = [decode_flac(row.audio) for row in batch]
-            names = [row.id for row in batch]
-            if language in recognizer.decoders:
-                found = recognizer.search(waveforms, language)
-                n_best.update(zip(names, found, strict=True))
-                texts = [one[0].text for one in found]
-            else:
-                texts = recognizer.recognize(waveforms, language)
+            found = recognize_with_confidences(recognizer, waveforms, language)
             elapsed += time.perf_counter() - begin
-            hypotheses.update(zip(names, texts, strict=True))
+            recognized.update(zip((row.id for row in batch), found, strict=True))
             progress.advance(len(batch), sum(row.num_samples for row in batch) / SAMPLE_RATE)
     progress.close()
-    return hypotheses, n_best, elapsed
+    return recognized, elapsed
 
 
 def _score(results: list[Result], normalizer: str) -> UtteranceScores:
@@ -261,6 +275,7 @@ def _score(results: list[Result], normalizer: str) -> UtteranceScores:
         [result.hypothesis for result in results],
         normalizer=normalizer,
         seconds=[result.seconds for result in results],
+        speakers=[result.speaker for result in results],
     )
 
 

@@ -27,10 +27,11 @@ REPORT_FILE = "report.html"
 _COUNTS = ("substitutions", "deletions", "insertions", "reference_lengths")
 _UNITS = ("words", "characters", "letters")
 _COLUMN_UNITS = ("word", "character", "letter")
-_COLUMNS = (
+_OLD_COLUMNS = (
     *("id", "language", "speaker", "seconds", "reference", "hypothesis"),
     *(f"{unit}_{count.removeprefix('reference_')}" for unit in _COLUMN_UNITS for count in _COUNTS),
 )
+_COLUMNS = (*_OLD_COLUMNS, "source", "snr_db", "confidences")
 # What makes two evaluations the same; the rest changes speed or the look of the page only.
 _IDENTITY = (
     *("corpus", "model", "language", "split", "where", "limit", "normalizer"),
@@ -95,6 +96,8 @@ def write_evaluation(evaluation: Evaluation, page: Page) -> None:
         texts = (result.id, result.language, result.speaker, f"{result.seconds:.3f}")
         cells = [*texts, result.reference, result.hypothesis]
         cells += [str(array[row]) for array in arrays]
+        cells += [result.source, "" if result.snr_db is None else f"{result.snr_db:.2f}"]
+        cells.append(" ".join(f"{value:.6g}" for value in result.confidences or ()))
         lines.append("\t".join(_clean(cell) for cell in cells))
     _write_atomically(output / HYPOTHESES_FILE, "\n".join(lines) + "\n")
     if evaluation.n_best:
@@ -130,6 +133,7 @@ def read_results(
 
     Returns:
         The utterances in their order, and their counts in "words", "characters" and "letters".
+        Files of older versions lack `source`, `snr_db` and `confidences`.
 
     Raises:
         DataError: If the file is missing or damaged; names the row.
@@ -139,37 +143,45 @@ def read_results(
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}.") from None
-    if lines[0].split("\t") != list(_COLUMNS):
+    columns = tuple(lines[0].split("\t"))
+    if columns not in (_COLUMNS, _OLD_COLUMNS):
         raise DataError(f"{file}: its head must be {' '.join(_COLUMNS)}. Evaluate again.")
     results: list[Result] = []
     numbers: list[list[int]] = []
     for number, line in enumerate(lines[1:-1], start=2):
         try:
-            name, language, speaker, seconds, said, heard, *counts = line.split("\t")
-            if len(counts) != len(_UNITS) * len(_COUNTS):
-                raise ValueError(f"it has {len(counts) + 6} cells")
-            numbers.append([int(count) for count in counts])
+            cells = line.split("\t")
+            if len(cells) != len(columns):
+                raise ValueError(f"it has {len(cells)} cells")
+            results.append(_read_result(dict(zip(columns, cells, strict=True))))
+            numbers.append([int(count) for count in cells[6 : len(_OLD_COLUMNS)]])
         except ValueError as error:
             raise DataError(
-                f"{file}, row {number}: must have {len(_COLUMNS)} cells, the counts whole numbers, "
+                f"{file}, row {number}: must have {len(columns)} cells, the counts whole numbers, "
                 f"but {error}. Evaluate again."
             ) from None
-        results.append(
-            Result(
-                id=name,
-                language=language,
-                speaker=speaker,
-                seconds=float(seconds),
-                reference=said,
-                hypothesis=heard,
-            )
-        )
     table = np.array(numbers, dtype=np.int64).reshape(len(results), len(_UNITS), len(_COUNTS))
     edits = {
         unit: EditCounts(**{name: table[:, i, j] for j, name in enumerate(_COUNTS)})
         for i, unit in enumerate(_UNITS)
     }
     return results, edits
+
+
+def _read_result(cells: dict[str, str]) -> Result:
+    confidences = tuple(float(value) for value in cells.get("confidences", "").split())
+    words = cells["hypothesis"].split()
+    return Result(
+        id=cells["id"],
+        language=cells["language"],
+        speaker=cells["speaker"],
+        seconds=float(cells["seconds"]),
+        reference=cells["reference"],
+        hypothesis=cells["hypothesis"],
+        source=cells.get("source", ""),
+        snr_db=float(cells["snr_db"]) if cells.get("snr_db") else None,
+        confidences=confidences if len(confidences) == len(words) else None,
+    )
 
 
 def _resolve(key: str, value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,11 +12,18 @@ import numpy as np
 
 from speechvq import __version__
 from speechvq.decoding.alignment import Pair, Unit, align, count_confusions
-from speechvq.decoding.scoring import ErrorRate, GroupScore
+from speechvq.deploy.evaluation_checks import add_calibration, add_variants, describe_calibration
 from speechvq.deploy.evaluation_result import Evaluation, Result
-from speechvq.languages import parse_language
+from speechvq.deploy.evaluation_tables import (
+    add_groups,
+    describe_rate,
+    format_interval,
+    format_rate,
+    name_language,
+    rate_cell,
+)
 from speechvq.reporting.cells import Cell, Value
-from speechvq.reporting.charts import BarSeries, Series, draw_bars, draw_histogram, draw_scatter
+from speechvq.reporting.charts import Series, draw_histogram, draw_scatter
 from speechvq.reporting.page import Metric, Page
 
 _MOST_CONFUSIONS = 25
@@ -42,7 +49,9 @@ def create_report(evaluation: Evaluation, audio: Mapping[str, bytes]) -> Page:
     for warning in evaluation.list_warnings():
         page.add_paragraph(warning, tone="warning")
     _add_errors(page, evaluation)
-    _add_groups(page, evaluation)
+    add_variants(page, evaluation)
+    add_groups(page, evaluation)
+    add_calibration(page, evaluation)
     _add_lengths(page, evaluation)
     _add_examples(page, evaluation, audio)
     _add_confusions(page, evaluation)
@@ -53,11 +62,12 @@ def create_report(evaluation: Evaluation, audio: Mapping[str, bytes]) -> Page:
 def describe(evaluation: Evaluation) -> str:
     """Returns the result in a few lines for a terminal."""
     lines = []
-    for group in evaluation.scores.summarize_by([one.language for one in evaluation.results]):
+    for group in evaluation.by_language:
         lines.append(
             f"{group.name}: WER {format_rate(group.wer.rate)} ({format_interval(group.wer)}), "
             f"CER {format_rate(group.cer.rate)} ({format_interval(group.cer)}), "
-            f"{group.num_utterances:,} utterances, {group.seconds / 3600:.2f} h"
+            f"{group.num_utterances:,} utterances, {group.seconds / 3600:.2f} h; "
+            f"95 % over {group.wer.num_units:,} {group.wer.unit}s"
         )
     if evaluation.oracle is not None:
         lines.append(
@@ -65,28 +75,17 @@ def describe(evaluation: Evaluation) -> str:
             f"WER {format_rate(evaluation.oracle['wer'])}, "
             f"CER {format_rate(evaluation.oracle['cer'])}"
         )
+    if len(evaluation.variants) > 1:
+        rates = ", ".join(
+            f"{one.name.replace('_', ' ')} {format_rate(one.wer)}"
+            for one in evaluation.variants[1:]
+        )
+        lines.append(f"WER with other normalisers: {rates}")
+    if "all" in evaluation.calibrations:
+        lines.append(f"confidences: {describe_calibration(evaluation.calibrations['all'])}")
     lines += [f"warning: {warning}" for warning in evaluation.list_warnings()]
     lines.append(f"report: {Path(evaluation.config.output) / 'report.html'}")
     return "\n".join(lines)
-
-
-def name_language(code: str) -> str:
-    """Returns "Hindi (hin_Deva)", or the code alone where no name is known."""
-    name = parse_language(code).name
-    return code if name == code else f"{name} ({code})"
-
-
-def format_rate(rate: float | None) -> str:
-    """Returns "31.4 %", – for none."""
-    return "–" if rate is None else f"{100 * rate:.1f} %"
-
-
-def format_interval(rate: ErrorRate) -> str:
-    """Returns "29.8 – 33.0 %", "" for none."""
-    if rate.low is None or rate.high is None:
-        return ""
-    # Spaces that do not break keep an interval on one line.
-    return f"{100 * rate.low:.1f}\u00a0–\u00a0{100 * rate.high:.1f}\u00a0%"
 
 
 def _format_speed(speed: float) -> str:
@@ -94,7 +93,7 @@ def _format_speed(speed: float) -> str:
 
 
 def _add_headline(page: Page, evaluation: Evaluation) -> None:
-    total = evaluation.scores.summarize()
+    total = evaluation.total
     rates = (
         ("Word error rate", total.wer),
         ("Character error rate", total.cer),
@@ -127,7 +126,7 @@ def _add_headline(page: Page, evaluation: Evaluation) -> None:
 
 
 def _add_errors(page: Page, evaluation: Evaluation) -> None:
-    total = evaluation.scores.summarize()
+    total = evaluation.total
     page.add_heading("Errors")
     columns = ["", "in the references", "errors", "rate", "95 % interval"]
     columns += ["substitutions", "deletions", "insertions"]
@@ -142,8 +141,8 @@ def _add_errors(page: Page, evaluation: Evaluation) -> None:
                 name,
                 rate.reference_length,
                 rate.errors,
-                _rate_cell(rate),
-                format_interval(rate),
+                rate_cell(rate),
+                describe_rate(rate),
                 rate.substitutions,
                 rate.deletions,
                 rate.insertions,
@@ -158,48 +157,12 @@ def _add_errors(page: Page, evaluation: Evaluation) -> None:
             tone="note",
         )
     page.add_paragraph(
-        "Rates are all errors over all reference units. Intervals come from a bootstrap over "
-        "utterances; with few speakers they are too narrow. Characters are Unicode code points.",
+        "Rates are all errors over all reference units; characters are Unicode code points. "
+        f"Intervals come from a bootstrap {evaluation.describe_interval()}. Drawing utterances "
+        "tells how far other sentences of these speakers would move the rate, drawing speakers "
+        "how far other speakers would.",
         tone="note",
     )
-
-
-def _add_groups(page: Page, evaluation: Evaluation) -> None:
-    languages = evaluation.scores.summarize_by([one.language for one in evaluation.results])
-    if len(languages) > 1:
-        page.add_heading("Languages")
-        names = [group.name for group in languages]
-        series = [
-            _bar_series("WER", [group.wer for group in languages]),
-            _bar_series("CER", [group.cer for group in languages]),
-        ]
-        chart = draw_bars(names, series, y_label="error rate in %")
-        page.add_figure(chart, caption="With 95 % intervals.")
-        _add_group_table(page, "language", languages)
-    speakers = evaluation.scores.summarize_by([one.speaker or "?" for one in evaluation.results])
-    if len(speakers) > 1:
-        page.add_heading("Speakers")
-        page.add_paragraph(f"{len(speakers)} speakers, as source/speaker; “?” is not known.")
-        with page.section("Table of speakers", open=len(speakers) <= 20):
-            _add_group_table(page, "speaker", speakers)
-
-
-def _add_group_table(page: Page, head: str, groups: Sequence[GroupScore]) -> None:
-    rows: list[list[Cell | Value]] = [
-        [
-            group.name,
-            group.num_utterances,
-            Cell(value=group.seconds / 60, text=f"{group.seconds / 60:.1f}"),
-            _rate_cell(group.wer),
-            format_interval(group.wer),
-            _rate_cell(group.cer),
-            format_interval(group.cer),
-            group.num_empty_hypotheses,
-        ]
-        for group in groups
-    ]
-    columns = [head, "utterances", "minutes", "WER", "95 %", "CER", "95 %", "all blank"]
-    page.add_table(columns, rows)
 
 
 def _add_lengths(page: Page, evaluation: Evaluation) -> None:
@@ -319,22 +282,6 @@ def _add_conditions(page: Page, evaluation: Evaluation) -> None:
     )
     with page.section("Configuration"):
         page.add_preformatted(json.dumps(asdict(evaluation.config), ensure_ascii=False, indent=2))
-
-
-def _rate_cell(rate: ErrorRate) -> Cell:
-    return Cell(value=rate.rate, text=format_rate(rate.rate))
-
-
-def _bar_series(name: str, rates: Sequence[ErrorRate]) -> BarSeries:
-    def percent(values: Sequence[float | None]) -> list[float]:
-        return [float("nan") if value is None else 100 * value for value in values]
-
-    return BarSeries(
-        name=name,
-        values=percent([rate.rate for rate in rates]),
-        low=percent([rate.low for rate in rates]),
-        high=percent([rate.high for rate in rates]),
-    )
 
 
 def _tag(result: Result) -> str:

@@ -5,28 +5,43 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from speechvq import __version__
+from speechvq.decoding.bootstrap import MIN_SPEAKERS, NUM_RESAMPLES, SEED, BootstrapUnit
+from speechvq.decoding.calibration import Calibration, collect_words, compute_calibration
 from speechvq.decoding.config import EvaluateConfig
-from speechvq.decoding.scoring import (
-    NUM_RESAMPLES,
-    SEED,
-    ErrorRate,
-    GroupScore,
-    UtteranceScores,
-)
+from speechvq.decoding.scoring import ErrorRate, GroupScore, UtteranceScores
 from speechvq.deploy.n_best import NBest, list_decoding_warnings
+from speechvq.deploy.result_groups import ScoreGroups, group_scores
+from speechvq.deploy.score_variants import ScoreVariant
+from speechvq.errors import ModelError
+from speechvq.models.directory import read_model_config
+from speechvq.reporting.cells import is_number
 
 KIND = "evaluation"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One scored utterance; texts are normalised."""
+    """One scored utterance; texts are normalised.
+
+    Attributes:
+        id: The utterance.
+        language: Its language.
+        speaker: `<source>/<speaker>`, "" where not known.
+        seconds: Length of its audio.
+        reference: What was said.
+        hypothesis: What was recognised.
+        source: Where the recording comes from.
+        snr_db: Its signal-to-noise ratio; None where not measured.
+        confidences: Of the hypothesis' words; None where not known.
+    """
 
     id: str
     language: str
@@ -34,6 +49,9 @@ class Result:
     seconds: float
     reference: str
     hypothesis: str
+    source: str = ""
+    snr_db: float | None = None
+    confidences: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +72,8 @@ class Evaluation:
         decoding: By language, how the beam search was set up; empty for greedy decoding.
         n_best: By utterance, what it found, normalised.
         oracle: Error rates of always choosing the best of the n-best.
+        variants: The same texts scored under other normalisers, the configured one first.
+        training: What the model was finetuned on: `verb`, `hours`, and hours by language.
     """
 
     config: EvaluateConfig
@@ -69,6 +89,8 @@ class Evaluation:
     decoding: dict[str, Any] = field(default_factory=dict)
     n_best: NBest = field(default_factory=dict)
     oracle: dict[str, Any] | None = None
+    variants: list[ScoreVariant] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def languages(self) -> list[str]:
@@ -92,6 +114,59 @@ class Evaluation:
     def real_time_factor(self) -> float:
         """Wall time over audio: 0.1 is ten times faster than speech."""
         return self.recognition_seconds / max(float(self.scores.seconds.sum()), 1e-9)
+
+    @functools.cached_property
+    def total(self) -> GroupScore:
+        """The scores of all utterances."""
+        return self.scores.summarize()
+
+    @functools.cached_property
+    def by_language(self) -> list[GroupScore]:
+        """The scores of each language."""
+        return self.scores.summarize_by([one.language for one in self.results])
+
+    @functools.cached_property
+    def by_speaker(self) -> list[GroupScore]:
+        """The scores of each speaker, "?" being those that are not named."""
+        return self.scores.summarize_by([one.speaker or "?" for one in self.results])
+
+    @functools.cached_property
+    def groups(self) -> list[ScoreGroups]:
+        """The scores by source, duration and signal-to-noise ratio."""
+        return group_scores(
+            self.scores,
+            [one.source for one in self.results],
+            [one.snr_db for one in self.results],
+        )
+
+    @functools.cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        """By language, how well confidences foretell what is right; "all" together. Languages
+        without a recognised word, or without confidences, are left out.
+        """
+        found = {}
+        for name in ("all", *self.languages):
+            chosen = [one for one in self.results if name in ("all", one.language)]
+            confidences, correct, _ = collect_words(
+                (one.reference, one.hypothesis, one.confidences) for one in chosen
+            )
+            calibration = compute_calibration(confidences, correct)
+            if calibration is not None:
+                found[name] = calibration
+        return found
+
+    def describe_interval(self) -> str:
+        """Returns what the intervals are made of, and why, for people."""
+        rate = self.total.wer
+        if rate.unit is BootstrapUnit.SPEAKER:
+            return f"over {rate.num_units:,} speakers"
+        names = {result.speaker for result in self.results}
+        why = (
+            "speakers are not all named"
+            if "" in names
+            else f"{len(names)} speakers, and {MIN_SPEAKERS} are needed"
+        )
+        return f"over {rate.num_units:,} utterances ({why})"
 
     def choose_examples(self, count: int) -> tuple[list[int], list[int]]:
         """Returns the rows of the worst and of the best utterances, none in both.
@@ -118,7 +193,7 @@ class Evaluation:
     def list_warnings(self) -> list[str]:
         """Returns sentences about what makes these numbers less than they seem."""
         warnings = []
-        total = self.scores.summarize()
+        total = self.total
         blank, count = total.num_empty_hypotheses, total.num_utterances
         if blank * 2 >= count:
             warnings.append(
@@ -157,9 +232,7 @@ class Evaluation:
 
     def to_metrics(self) -> dict[str, Any]:
         """Returns the contents of `metrics.json`."""
-        total = self.scores.summarize()
-        groups = self.scores.summarize_by([result.language for result in self.results])
-        speakers = self.scores.summarize_by([result.speaker or "?" for result in self.results])
+        total, groups, speakers = self.total, self.by_language, self.by_speaker
         rates = [group.wer.rate for group in groups if group.wer.rate is not None]
         return {
             "kind": KIND,
@@ -177,10 +250,19 @@ class Evaluation:
             "test_set_digest": self._compute_test_set_digest(),
             "interval": {
                 "level": 0.95,
-                "method": "percentile bootstrap over utterances",
+                "method": f"percentile bootstrap over {total.wer.unit}s",
+                "unit": total.wer.unit.value,
+                "num_units": total.wer.num_units,
+                "min_speakers": MIN_SPEAKERS,
                 "num_resamples": NUM_RESAMPLES,
                 "seed": SEED,
             },
+            "variants": [variant.to_json() for variant in self.variants],
+            "calibration": {name: asdict(one) for name, one in self.calibrations.items()},
+            "num_words_without_confidence": sum(
+                len(one.hypothesis.split()) for one in self.results if one.confidences is None
+            ),
+            "training": self.training,
             "real_time_factor": self.real_time_factor,
             "device": self.device,
             "shared_speakers": self.shared_speakers,
@@ -188,6 +270,10 @@ class Evaluation:
             "warnings": self.list_warnings(),
             "languages": {group.name: _to_flat(group) for group in groups},
             "speakers": {group.name: _to_flat(group) for group in speakers},
+            **{
+                one.key: {group.name: _to_flat(group) for group in one.groups}
+                for one in self.groups
+            },
             "config": asdict(self.config),
         }
 
@@ -196,6 +282,30 @@ class Evaluation:
         for result in sorted(self.results, key=lambda one: one.id):
             digest.update(f"{result.id}\t{result.reference}\n".encode())
         return digest.hexdigest()
+
+
+def read_training(directory: str | Path) -> dict[str, Any]:
+    """Returns what a model's own files say of its training: `verb`, `hours` of audio, and
+    `languages` with the hours of each; what they do not say is left out.
+    """
+    try:
+        document = read_model_config(directory)
+    except ModelError:
+        return {}
+    corpus, training = document.get("corpus") or {}, document.get("training") or {}
+    found: dict[str, Any] = {}
+    if isinstance(training.get("verb"), str):
+        found["verb"] = training["verb"]
+    if is_number(corpus.get("hours")):
+        found["hours"] = corpus["hours"]
+    languages = corpus.get("languages")
+    if isinstance(languages, dict):
+        found["languages"] = {
+            name: part["hours"]
+            for name, part in languages.items()
+            if isinstance(part, dict) and is_number(part.get("hours"))
+        }
+    return found
 
 
 def _to_flat(group: GroupScore) -> dict[str, Any]:
@@ -208,6 +318,10 @@ def _to_flat(group: GroupScore) -> dict[str, Any]:
     for name, _, rate in rates:
         flat[name] = rate.rate
         flat[f"{name}_interval"] = None if rate.low is None else [rate.low, rate.high]
+        if rate.utterance_low is not None:
+            flat[f"{name}_interval_over_utterances"] = [rate.utterance_low, rate.utterance_high]
+    flat["interval_unit"] = group.wer.unit.value
+    flat["num_interval_units"] = group.wer.num_units
     for _, unit, rate in rates:
         flat[unit] = {
             "errors": rate.errors,

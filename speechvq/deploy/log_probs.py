@@ -50,22 +50,19 @@ def compute_log_probs(
     if device.type == "cpu" and len(waveforms) > 1:
         return [compute_log_probs(model, [one], languages)[0] for one in waveforms]
     batch, lengths = pad_waveforms(waveforms)
-    encoded = model.encoder(batch.to(device), lengths)
-    rows = []
-    for context, length, waveform in zip(
-        encoded.context, encoded.lengths.tolist(), waveforms, strict=True
-    ):
-        silent = find_silent_frames(waveform, length, model.frame_samples)
-        rows.append(
-            {
-                language: blank_silence(
-                    model.heads[language](context[:length]).float(), silent, blank_id=BLANK_ID
-                )
-                .log_softmax(dim=-1)
-                .cpu()
-                for language in languages
-            }
-        )
+    batch = batch.to(device)
+    rows: list[dict[str, Tensor]] = [{} for _ in waveforms]
+    encoded = None
+    for language in languages:
+        adapters = model.get_adapters(language)
+        if encoded is None or adapters is not None:  # without adapters all heads share one pass
+            encoded = model.encoder(batch, lengths, adapters=adapters)
+        for row, context, length, waveform in zip(
+            rows, encoded.context, encoded.lengths.tolist(), waveforms, strict=True
+        ):
+            silent = find_silent_frames(waveform, length, model.frame_samples)
+            logits = model.heads[language](context[:length]).float()
+            row[language] = blank_silence(logits, silent, blank_id=BLANK_ID).log_softmax(-1).cpu()
     return rows
 
 

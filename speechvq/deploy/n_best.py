@@ -113,12 +113,15 @@ def normalize_n_best(
     }
 
 
-def compute_oracle(references: Mapping[str, str], n_best: NBest) -> dict[str, Any] | None:
+def compute_oracle(
+    references: Mapping[str, str], n_best: NBest, speakers: Mapping[str, str] | None = None
+) -> dict[str, Any] | None:
     """Returns the error rates of always choosing the best of the n-best; None without lists.
 
     Args:
         references: By utterance, normalised.
         n_best: By utterance, normalised.
+        speakers: By utterance; None where nobody is named.
     """
     names = [name for name in references if name in n_best]
     if not names:
@@ -129,7 +132,8 @@ def compute_oracle(references: Mapping[str, str], n_best: NBest) -> dict[str, An
         for name in names:
             candidates = [one.text for one in n_best[name]]
             texts.append(candidates[choose_oracle(references[name], candidates, unit)])
-        rate = compute_error_rate(count_edits([references[name] for name in names], texts, unit))
+        counts = count_edits([references[name] for name in names], texts, unit)
+        rate = compute_error_rate(counts, [speakers[name] for name in names] if speakers else None)
         oracle[key] = rate.rate
         oracle[f"{key}_interval"] = None if rate.low is None else [rate.low, rate.high]
     return oracle

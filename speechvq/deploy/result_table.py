@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from speechvq.reporting.cells import Cell, Value, format_value
 from speechvq.reporting.page import Page
@@ -45,6 +46,10 @@ class ResultTable:
         for note in self.notes:
             page.add_paragraph(note, tone="note")
         return page
+
+    def write(self, path: Path) -> None:
+        """Writes the table as an HTML page."""
+        self.to_page().write(path)
 
 
 def _show(cell: Cell | Value) -> str:

@@ -11,9 +11,12 @@ from speechvq.data.records import SAMPLE_RATE
 
 SILENCE_DBFS = -60.0
 """Power below which audio is silence; speech that was recorded usably lies 20 dB above."""
-_BLOCK_SAMPLES = SAMPLE_RATE // 100
-_REACH_BLOCKS = 25
+BLOCK_SAMPLES = SAMPLE_RATE // 100
+"""Samples over which power is measured."""
+REACH_BLOCKS = 25
 """Silence counts from a quarter of a second away from any sound: pauses stay the model's."""
+CERTAIN_LOGIT = -1e4
+"""Of every label but the blank where it is silent."""
 
 
 def find_silent_frames(
@@ -26,20 +29,20 @@ def find_silent_frames(
         num_frames: T.
         frame_samples: From one frame to the next.
     """
-    num_blocks = -(-len(waveform) // _BLOCK_SAMPLES)
+    num_blocks = -(-len(waveform) // BLOCK_SAMPLES)
     if num_blocks == 0:
         return np.ones(num_frames, dtype=bool)
-    padded = np.pad(waveform, (0, num_blocks * _BLOCK_SAMPLES - len(waveform)))
-    blocks = padded.reshape(num_blocks, _BLOCK_SAMPLES)
-    loud = np.einsum("ij,ij->i", blocks, blocks) > _BLOCK_SAMPLES * 10 ** (SILENCE_DBFS / 10)
+    padded = np.pad(waveform, (0, num_blocks * BLOCK_SAMPLES - len(waveform)))
+    blocks = padded.reshape(num_blocks, BLOCK_SAMPLES)
+    loud = np.einsum("ij,ij->i", blocks, blocks) > BLOCK_SAMPLES * 10 ** (SILENCE_DBFS / 10)
     # How many loud blocks lie within reach of each block, by a running sum.
     sums = np.concatenate([[0], np.cumsum(loud)])
     position = np.arange(num_blocks)
     near = (
-        sums[np.minimum(position + _REACH_BLOCKS + 1, num_blocks)]
-        - sums[np.maximum(position - _REACH_BLOCKS, 0)]
+        sums[np.minimum(position + REACH_BLOCKS + 1, num_blocks)]
+        - sums[np.maximum(position - REACH_BLOCKS, 0)]
     ) > 0
-    middles = (np.arange(num_frames) * frame_samples + frame_samples // 2) // _BLOCK_SAMPLES
+    middles = (np.arange(num_frames) * frame_samples + frame_samples // 2) // BLOCK_SAMPLES
     return np.asarray(~near[np.minimum(middles, num_blocks - 1)])
 
 
@@ -53,7 +56,7 @@ def blank_silence(logits: Tensor, silent: NDArray[np.bool_], *, blank_id: int = 
     """
     if not silent.any():
         return logits
-    certain = torch.full_like(logits[0], -1e4)
+    certain = torch.full_like(logits[0], CERTAIN_LOGIT)
     certain[blank_id] = 0.0
     mask = torch.from_numpy(silent).to(logits.device)
     return torch.where(mask[:, None], certain, logits)

@@ -22,9 +22,10 @@ from speechvq.decoding.language_model import LanguageModel, load_language_model
 from speechvq.decoding.lm_text import DEV
 from speechvq.decoding.search import FloatArray
 from speechvq.deploy.decoding_weights import WEIGHTS_FILE, save_tuned_settings
-from speechvq.deploy.evaluation import batch_by_length, normalize_hypothesis
+from speechvq.deploy.evaluation import batch_by_length
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer
+from speechvq.deploy.score_variants import normalize_hypothesis
 from speechvq.deploy.text_decoder import TextDecoder, create_text_decoder
 from speechvq.errors import ConfigError, DataError
 

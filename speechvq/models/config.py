@@ -11,6 +11,10 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+LATER = "later"
+"""Marks a field, in its metadata, that model directories of its format version may lack: it came
+later, and its default is what they mean."""
+
 
 class Features(Enum):
     """Front ends."""
@@ -348,11 +352,14 @@ class CTCModelConfig:
     """Dropout of the projected features that enter the Transformer."""
     dropout_final: float = 0.0
     """Dropout before the head."""
+    adapter_dim: int = field(default=0, metadata={LATER: True})
+    """Width of the adapters that each language has after every layer; 0: none."""
 
     def validate(self, prefix: str = "") -> list[str]:
         """All problems of the model."""
         problems = _check_front_end(prefix, self)
         problems += _check_at_least(prefix, self, "feature_grad_scale", 0)
+        problems += _check_at_least(prefix, self, "adapter_dim", 0)
         for name in ("dropout_input", "dropout_final"):
             problems += _check_prob(prefix, self, name)
         return problems

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from speechvq.errors import ModelError
 from speechvq.models.config import (
+    LATER,
     EMAConfig,
     FSQConfig,
     GumbelConfig,
@@ -80,7 +81,11 @@ def config_from_json(cls: type[_Config], document: object, path: str) -> _Config
     if issubclass(cls, QuantizerConfig):
         cls = _pop_quantizer_kind(document, path)  # type: ignore[assignment]
     types = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = []
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        names.append(field.name)
+        if LATER in field.metadata:
+            document.setdefault(field.name, field.default)
     check_keys(document, names, path)
     return cls(
         **{name: _value_from_json(types[name], document[name], f"{path}.{name}") for name in names}

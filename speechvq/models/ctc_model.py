@@ -1,10 +1,10 @@
 """The recogniser: the speech encoder with one CTC head a language (Graves et al. 2006; wav2vec 2.0,
-section 3.3).
+section 3.3), and with one adapter a layer and language where languages share a frozen encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from speechvq.errors import ModelError
 from speechvq.models.config import CTCModelConfig
 from speechvq.models.encoder import EncoderOutput, SpeechEncoder
 from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.adapter import Adapter
 from speechvq.nn.gradients import keep_in_graph
 
 
@@ -58,6 +59,15 @@ class CTCModel(nn.Module):
                 for language, vocabulary in sorted(vocabularies.items())
             }
         )
+        if config.adapter_dim:
+            self.adapters = nn.ModuleDict(
+                {
+                    language: nn.ModuleList(
+                        Adapter(model_dim, config.adapter_dim) for _ in encoder.transformer.layers
+                    )
+                    for language in self.heads
+                }
+            )
         self.vocabularies = dict(sorted(vocabularies.items()))
         self.config = config
 
@@ -100,9 +110,26 @@ class CTCModel(nn.Module):
                 f"but is {language!r}."
             )
         encoded: EncoderOutput = self.encoder(
-            waveform, lengths, mask=mask, channel_mask=channel_mask
+            waveform,
+            lengths,
+            mask=mask,
+            channel_mask=channel_mask,
+            adapters=self.get_adapters(language),
         )
         logits: Tensor = self.heads[language](self.dropout(encoded.context))
-        unused = [head for name, head in self.heads.items() if name != language]
-        logits = keep_in_graph(logits, (p for head in unused for p in head.parameters()))
+        unused = [part for name in self.heads if name != language for part in self.get_parts(name)]
+        logits = keep_in_graph(logits, (p for part in unused for p in part.parameters()))
         return CTCOutput(logits, encoded.lengths)
+
+    def get_adapters(self, language: str) -> Sequence[nn.Module] | None:
+        """The language's adapters, one a layer; None where the model has none."""
+        if not self.config.adapter_dim:
+            return None
+        adapters = self.adapters[language]
+        assert isinstance(adapters, nn.ModuleList)
+        return list(adapters)
+
+    def get_parts(self, language: str) -> Iterator[nn.Module]:
+        """What belongs to one language alone: its head, and its adapters if there are some."""
+        yield self.heads[language]
+        yield from self.get_adapters(language) or ()

@@ -45,6 +45,9 @@ VOCABULARY_FILE = "vocab.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 
+LANGUAGE_PATTERN = re.compile(r"[\w-]{1,100}")
+"""What a language may be named."""
+
 _MAX_JSON_BYTES = 64 << 20
 _MAX_NUMBER = 1 << 20
 """No width, count or kernel is larger; memory is asked for before weights are compared."""
@@ -160,44 +163,6 @@ def load_ctc_model(directory: str | Path) -> CTCModel:
         f"{directory} must hold a recogniser, but holds a pretrained model, which has no "
         "vocabulary; run `finetune` first."
     )
-
-
-def init_ctc_from_pretrained(
-    directory: str | Path,
-    vocabularies: Mapping[str, Vocabulary],
-    overrides: Mapping[str, object] | None = None,
-) -> CTCModel:
-    """Makes a recogniser whose encoder is a pretrained one, or another recogniser's, and whose
-    heads are new.
-
-    Args:
-        directory: A model directory of either kind.
-        vocabularies: By language.
-        overrides: Values for keys of `CTCModelConfig` that do not change the shape of the encoder:
-            {"encoder.dropout": 0.1, ...}.
-
-    Returns:
-        The recogniser, on the CPU, in training mode.
-
-    Raises:
-        ModelError: The directory cannot be read, or an override names an unknown key or changes the
-        encoder's shape. ConfigError: An override has an impossible value.
-    """
-    pretrained = load_model(directory)
-    source = config_to_json(pretrained.config)
-    document = config_to_json(CTCModelConfig())
-    document.update({key: source[key] for key in ("features", "fbank", "waveform", "encoder")})
-    for key, value in (overrides or {}).items():
-        _override(document, key, value)
-    model = create_ctc_model(config_from_json(CTCModelConfig, document, "overrides"), vocabularies)
-    try:
-        model.encoder.load_state_dict(pretrained.encoder.state_dict())
-    except RuntimeError as error:
-        raise ModelError(
-            f"The overrides {dict(overrides or {})} change the shape of the encoder in "
-            f"{directory}; leave out those that do."
-        ) from error
-    return model
 
 
 def read_model_config(directory: str | Path) -> dict[str, Any]:
@@ -358,7 +323,7 @@ def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
         raise ModelError(f"{path} must be an object from language to vocabulary.")
     vocabularies = {}
     for language, entry in document.items():
-        if not re.fullmatch(r"[\w-]{1,100}", language):
+        if not LANGUAGE_PATTERN.fullmatch(language):
             raise ModelError(f"{path}: a language must be named as hin_Deva is, not {language!r}.")
         try:
             vocabularies[language] = vocabulary_from_json(entry)
@@ -425,13 +390,3 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or no safetensors file ({error}); copy it again from where it was "
             "made."
         ) from error
-
-
-def _override(document: dict[str, Any], key: str, value: object) -> None:
-    *sections, name = key.split(".")
-    section: Any = document
-    for part in sections:
-        section = section.get(part) if isinstance(section, dict) else None
-    if not isinstance(section, dict) or name not in section:
-        raise ModelError(f"`{key}` must be a key of a recogniser's configuration, but is unknown.")
-    section[name] = getattr(value, "value", value)

@@ -4,6 +4,7 @@ masking, positions, Transformer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -85,6 +86,7 @@ class SpeechEncoder(nn.Module):
         *,
         mask: Tensor | None = None,
         channel_mask: Tensor | None = None,
+        adapters: Sequence[nn.Module] | None = None,
         return_layers: bool = False,
     ) -> EncoderOutput:
         """Encodes a batch.
@@ -94,6 +96,7 @@ class SpeechEncoder(nn.Module):
             lengths: (B,) long, valid samples; best kept on the CPU (see `speechvq.nn`).
             mask: (B, T) bool, True = replaced by the mask embedding.
             channel_mask: (B, D) bool, True = set to 0 in all frames.
+            adapters: L modules after the Transformer's layers; None for none.
             return_layers: Whether to collect every layer.
 
         Returns:
@@ -111,7 +114,9 @@ class SpeechEncoder(nn.Module):
         if padding is not None:
             frames = frames.masked_fill(padding[..., None], 0.0)
         frames = frames + self.positions(frames)
-        context, layers = self.transformer(frames, padding, return_layers=return_layers)
+        context, layers = self.transformer(
+            frames, padding, adapters=adapters, return_layers=return_layers
+        )
         return EncoderOutput(context, lengths, features, penalty, layers)
 
     def compute_features(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:

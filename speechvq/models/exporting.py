@@ -1,4 +1,4 @@
-"""Writes a pretrained model in another project's format: what `speechvq export` does.
+"""Writes a model in another project's format: what `speechvq export` does.
 
 `speechvq.models.interop_huggingface` has the names and settings; here they become files.
 """
@@ -13,13 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from speechvq.errors import ModelError
-from speechvq.models.config import FeatureNorm, PretrainModelConfig
-from speechvq.models.directory import check_apart, load_pretrain_model
+from speechvq.models.config import CTCModelConfig, FeatureNorm, PretrainModelConfig
+from speechvq.models.ctc_model import CTCModel
+from speechvq.models.directory import check_apart, load_model
+from speechvq.models.exporting_recognizers import (
+    choose_languages,
+    collect_weights,
+    describe_recognizer,
+    list_recognizer_notes,
+)
 from speechvq.models.interop_huggingface import config_to_huggingface, state_to_huggingface
 from speechvq.models.pretrain_model import PretrainModel
 
+_Files = dict[str, dict[str, Any]]
+"""JSON by name."""
 FORMATS = ("huggingface",)
 """What `export_model` can write."""
 
@@ -33,20 +43,26 @@ class ExportedModel:
         notes: Sentences on where the other project computes something else.
     """
 
-    model: PretrainModel
+    model: PretrainModel | CTCModel
     notes: tuple[str, ...]
 
 
 def export_model(
-    source: str | Path, output: str | Path, *, target: str = "huggingface"
+    source: str | Path,
+    output: str | Path,
+    *,
+    target: str = "huggingface",
+    language: str | None = None,
 ) -> ExportedModel:
-    """Writes a pretrained model for transformers: `Wav2Vec2ForPreTraining.from_pretrained(output)`.
+    """Writes a model for transformers' `Wav2Vec2ForPreTraining` or, with the processor,
+    `Wav2Vec2ForCTC`.
 
     Args:
-        source: A model directory that `speechvq pretrain` or `speechvq import` left.
-        output: The directory to write: `config.json`, `model.safetensors` and, for transformers'
-            feature extractor, `preprocessor_config.json`.
+        source: A model directory.
+        output: The directory to write. A recogniser of several languages has one in it for each,
+            by its name.
         target: One of `FORMATS`.
+        language: Of a recogniser, the only one to write, to `output` itself; None for all.
 
     Returns:
         What was written.
@@ -61,29 +77,59 @@ def export_model(
     output = Path(output)
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ModelError(f"{output} must be a new or empty directory; choose another name.")
-    model = load_pretrain_model(source)
-    document = config_to_huggingface(model.config)
-    weights = {
-        name: tensor.detach().contiguous()
-        for name, tensor in state_to_huggingface(model.state_dict()).items()
-    }
+    model = load_model(source)
+    if isinstance(model, CTCModel):
+        languages = choose_languages(model, language)
+        notes = [*_list_notes(model.config), *list_recognizer_notes(model, languages)]
+        folders = languages if len(languages) > 1 else [""]
+    else:
+        if language is not None:
+            raise ModelError("`--language` must be left out: the model is a pretrained one.")
+        languages, folders, notes = [""], [""], _list_notes(model.config)
+    # All documents first: what cannot be written is refused before anything is.
+    documents = [_describe(model, name) for name in languages]
     output.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        # transformers refuses files that do not say that they are PyTorch's.
-        save_file(weights, work / "model.safetensors", metadata={"format": "pt"})
-        _write_json(work / "config.json", document)
-        _write_json(work / "preprocessor_config.json", _describe_processor(model.config))
+        for name, folder, files in zip(languages, folders, documents, strict=True):
+            _write_files(work / folder, files, _collect_weights(model, name))
         output.mkdir(exist_ok=True)  # with the rights of any new directory
         work.chmod(output.stat().st_mode & 0o777)
         work.replace(output)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    return ExportedModel(model, tuple(_list_notes(model.config)))
+    return ExportedModel(model, tuple(notes))
 
 
-def _describe_processor(config: PretrainModelConfig) -> dict[str, Any]:
+def _describe(model: PretrainModel | CTCModel, language: str) -> _Files:
+    if isinstance(model, CTCModel):
+        processor = _describe_processor(model.config) | {"processor_class": "Wav2Vec2Processor"}
+        # Ours were trained with padding masked out of attention, whatever the norm.
+        processor["return_attention_mask"] = True
+        return {**describe_recognizer(model, language), "preprocessor_config.json": processor}
+    return {
+        "config.json": config_to_huggingface(model.config),
+        "preprocessor_config.json": _describe_processor(model.config),
+    }
+
+
+def _collect_weights(model: PretrainModel | CTCModel, language: str) -> dict[str, Tensor]:
+    if isinstance(model, CTCModel):
+        return collect_weights(model, language)
+    return state_to_huggingface(model.state_dict())
+
+
+def _write_files(directory: Path, files: _Files, weights: dict[str, Tensor]) -> None:
+    directory.mkdir(exist_ok=True)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+    # transformers refuses files that do not say that they are PyTorch's.
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    for name, document in files.items():
+        _write_json(directory / name, document)
+
+
+def _describe_processor(config: PretrainModelConfig | CTCModelConfig) -> dict[str, Any]:
     """Settings of transformers' Wav2Vec2FeatureExtractor, which normalises outside of the model."""
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -96,7 +142,7 @@ def _describe_processor(config: PretrainModelConfig) -> dict[str, Any]:
     }
 
 
-def _list_notes(config: PretrainModelConfig) -> list[str]:
+def _list_notes(config: PretrainModelConfig | CTCModelConfig) -> list[str]:
     notes = []
     if config.waveform.norm is FeatureNorm.group and config.waveform.masked_statistics:
         notes.append(
@@ -108,12 +154,14 @@ def _list_notes(config: PretrainModelConfig) -> list[str]:
             "`waveform.normalize` stands in `preprocessor_config.json`: the model itself takes "
             "waveforms that transformers' Wav2Vec2FeatureExtractor has normalised."
         )
-    notes.append(
-        f"The masks stand in `config.json` (mask_time_prob={config.mask_prob}), and transformers "
-        "masks as much when it finetunes; give it `mask_time_prob=0.05` there, its own default."
-    )
+    if isinstance(config, PretrainModelConfig):
+        notes.append(
+            f"The masks stand in `config.json` (mask_time_prob={config.mask_prob}), and "
+            "transformers masks as much when it finetunes; give it `mask_time_prob=0.05` there, "
+            "its own default."
+        )
     return notes
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -265,6 +265,7 @@ def config_to_huggingface(
     if isinstance(config, CTCModelConfig):
         return document | {
             "architectures": ["Wav2Vec2ForCTC"],
+            "adapter_attn_dim": config.adapter_dim or None,
             "final_dropout": config.dropout_final,
             "vocab_size": num_labels,
             "pad_token_id": 0,

@@ -1,8 +1,9 @@
 """Vocabularies: which labels a CTC head has, and how text becomes labels and back.
 
 Labels 0 and 1 are always the blank ("<pad>", as transformers names it) and the unknown character.
-Characters are Unicode code points of normalised text, with "|" between words. A sentencepiece
-vocabulary keeps its model inside, so that a vocabulary is one JSON object either way.
+Characters are Unicode code points of normalised text, with "|" between words; grapheme clusters are
+what a reader takes for one character, such as क्षि, which is four code points. A sentencepiece
+vocabulary keeps its model inside, so that a vocabulary is one JSON object in any case.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import regex
 
 from speechvq.errors import MissingDependencyError, ModelError
 
@@ -20,6 +24,7 @@ UNKNOWN = "<unk>"
 WORD_SEPARATOR = "|"
 BLANK_ID = 0
 UNKNOWN_ID = 1
+_CLUSTERS = regex.compile(r"\X")
 # What an unknown label reads as: never a letter of any language, so that it always counts as an
 # error.
 UNKNOWN_TEXT = "\u2047"
@@ -100,6 +105,40 @@ class CharacterVocabulary(Vocabulary):
         return UNKNOWN_ID if character == WORD_SEPARATOR else self._ids.get(character, UNKNOWN_ID)
 
 
+class GraphemeVocabulary(CharacterVocabulary):
+    """One label a grapheme cluster (Unicode UAX #29); a cluster without a label of its own is
+    spelled by its code points.
+
+    Args:
+        clusters: Without blank, unknown and word separator: clusters and single code points; their
+            order is the order of labels.
+    """
+
+    def encode(self, text: str) -> list[int]:
+        """See `Vocabulary.encode`."""
+        separator = self._ids[WORD_SEPARATOR]
+        ids: list[int] = []
+        for word in text.split():
+            if ids:
+                ids.append(separator)
+            for cluster in _CLUSTERS.findall(word):
+                if cluster in self._ids and cluster != WORD_SEPARATOR:
+                    ids.append(self._ids[cluster])
+                else:
+                    ids += [self._get_id(character) for character in cluster]
+        return ids
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """See `Vocabulary.unknown_characters`."""
+        clusters = (cluster for word in text.split() for cluster in _CLUSTERS.findall(word))
+        missing = {c for c in clusters if c not in self._ids or c == WORD_SEPARATOR}
+        return {c for cluster in missing for c in cluster if self._get_id(c) == UNKNOWN_ID}
+
+    def to_json(self) -> dict[str, Any]:
+        """See `Vocabulary.to_json`."""
+        return {"kind": "grapheme", "labels": list(self.labels)}
+
+
 class SentencePieceVocabulary(Vocabulary):
     """One label a piece of a sentencepiece model.
 
@@ -133,6 +172,23 @@ class SentencePieceVocabulary(Vocabulary):
         self._pieces = [i for i in range(size) if i not in special]
         self._ids = {piece: index for index, piece in enumerate(self._pieces, start=2)}
         self.labels = (BLANK, UNKNOWN, *(self._processor.IdToPiece(i) for i in self._pieces))
+
+    @property
+    def piece_ids(self) -> tuple[int, ...]:
+        """The sentencepiece model's own number of each label after blank and unknown."""
+        return tuple(self._pieces)
+
+    @property
+    def unknown_piece(self) -> int:
+        """The sentencepiece model's own number of the unknown piece."""
+        number: int = self._processor.unk_id()
+        return number
+
+    @property
+    def num_pieces(self) -> int:
+        """Pieces of the sentencepiece model, control symbols and unknown ones included."""
+        size: int = self._processor.GetPieceSize()
+        return size
 
     def encode(self, text: str) -> list[int]:
         """See `Vocabulary.encode`."""
@@ -169,6 +225,30 @@ def build_character_vocabulary(texts: Iterable[str]) -> CharacterVocabulary:
     )
 
 
+def is_cluster(text: str) -> bool:
+    """Whether a text is one grapheme cluster."""
+    return _CLUSTERS.fullmatch(text) is not None
+
+
+def build_grapheme_vocabulary(texts: Iterable[str], min_count: int) -> GraphemeVocabulary:
+    """The vocabulary of the grapheme clusters in some normalised texts, sorted.
+
+    Args:
+        texts: Usually a language's training transcripts.
+        min_count: Clusters that occur less often are spelled by their code points, which all have
+            labels.
+
+    Returns:
+        The vocabulary.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(cluster for word in text.split() for cluster in _CLUSTERS.findall(word))
+    labels = {cluster for cluster, count in counts.items() if count >= min_count}
+    labels.update(character for cluster in counts for character in cluster)
+    return GraphemeVocabulary(sorted(labels - {WORD_SEPARATOR}))
+
+
 def vocabulary_from_json(document: object) -> Vocabulary:
     """Reads what `Vocabulary.to_json` wrote.
 
@@ -183,7 +263,9 @@ def vocabulary_from_json(document: object) -> Vocabulary:
     """
     match document:
         case {"kind": "character", "labels": list(labels), **rest} if not rest:
-            return _character_vocabulary_from_labels(labels)
+            return CharacterVocabulary(_check_labels(labels))
+        case {"kind": "grapheme", "labels": list(labels), **rest} if not rest:
+            return GraphemeVocabulary(_check_labels(labels))
         case {"kind": "sentencepiece", "model": str(encoded), **rest} if not rest:
             try:
                 return SentencePieceVocabulary(base64.b64decode(encoded, validate=True))
@@ -191,18 +273,19 @@ def vocabulary_from_json(document: object) -> Vocabulary:
                 raise ModelError("The vocabulary's `model` must be base64, but is not.") from error
     found = sorted(document) if isinstance(document, Mapping) else type(document).__name__
     raise ModelError(
-        'A vocabulary must be {"kind": "character", "labels": [...]} or '
-        f'{{"kind": "sentencepiece", "model": "..."}}, but has {found}.'
+        'A vocabulary must be {"kind": "character", "labels": [...]}, {"kind": "grapheme", '
+        f'"labels": [...]}} or {{"kind": "sentencepiece", "model": "..."}}, but has {found}.'
     )
 
 
-def _character_vocabulary_from_labels(labels: list[Any]) -> CharacterVocabulary:
+def _check_labels(labels: list[Any]) -> list[str]:
+    """Returns the labels after the special ones."""
     specials = [BLANK, UNKNOWN, WORD_SEPARATOR]
     if labels[:3] != specials or not all(isinstance(label, str) and label for label in labels):
         raise ModelError(
-            f"A character vocabulary's `labels` must be non-empty strings that begin with "
+            f"A vocabulary's `labels` must be non-empty strings that begin with "
             f"{specials}, but begin with {labels[:3]}."
         )
     if len(set(labels)) != len(labels):
-        raise ModelError("A character vocabulary's `labels` must differ from each other.")
-    return CharacterVocabulary(labels[3:])
+        raise ModelError("A vocabulary's `labels` must differ from each other.")
+    return labels[3:]

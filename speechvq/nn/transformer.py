@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -189,13 +189,20 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, frames: Tensor, padding: Tensor | None, *, return_layers: bool = False
+        self,
+        frames: Tensor,
+        padding: Tensor | None,
+        *,
+        adapters: Sequence[nn.Module] | None = None,
+        return_layers: bool = False,
     ) -> tuple[Tensor, list[Tensor]]:
         """Encodes frames.
 
         Args:
             frames: (B, T, D), positions added.
             padding: (B, T) bool, True = padding; None when there is none.
+            adapters: L modules, (B, T, D) to (B, T, D), each applied to the output of a layer and
+                dropped with it; None for none.
             return_layers: Whether to collect every layer.
 
         Returns:
@@ -207,11 +214,15 @@ class Encoder(nn.Module):
             frames = self.norm(frames)
         frames = self.dropout(frames)
         layers = [frames]
-        for layer, dropped in zip(self.layers, self._draw_dropped_layers(), strict=True):
-            if dropped:
-                frames = keep_in_graph(frames, layer.parameters())
+        dropped = self._draw_dropped_layers()
+        for number, (layer, is_dropped) in enumerate(zip(self.layers, dropped, strict=True)):
+            adapter = None if adapters is None else adapters[number]
+            if is_dropped:
+                frames = keep_in_graph(frames, _list_parameters(layer, adapter))
             else:
                 frames = layer(frames, attend, padding)
+                if adapter is not None:
+                    frames = adapter(frames)
             if return_layers:
                 layers.append(frames)
         if self.norm_first:
@@ -223,6 +234,10 @@ class Encoder(nn.Module):
             return iter([False] * len(self.layers))
         drawn = torch.rand(len(self.layers), device="cpu") < self.layer_drop_prob
         return iter(drawn.tolist())
+
+
+def _list_parameters(*modules: nn.Module | None) -> Iterable[Tensor]:
+    return (p for module in modules if module is not None for p in module.parameters())
 
 
 def _create_attention_mask(padding: Tensor) -> Tensor:

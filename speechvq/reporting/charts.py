@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from speechvq.reporting.drawing import (
@@ -75,6 +76,7 @@ def draw_lines(
     title: str = "",
     log_x: bool = False,
     log_y: bool = False,
+    whole_x: bool = False,
     levels: Mapping[str, float] | None = None,
     size: tuple[float, float] = (6.4, 3.4),
 ) -> str:
@@ -87,6 +89,7 @@ def draw_lines(
         title: A title inside the picture (a caption below is often better).
         log_x: Whether x is logarithmic; values that are not positive are left out.
         log_y: The same for y.
+        whole_x: Whether the axis of x is marked at whole numbers only, as for counts.
         levels: Horizontal lines to compare with, name → y.
         size: Width and height in inches.
 
@@ -116,6 +119,8 @@ def draw_lines(
                 alpha=0.8,
             )
         scale_axes(axes, log_x=log_x, log_y=log_y)
+        if whole_x:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         label_axes(axes, x_label, y_label, title, legend=len(series) > 1)
         return to_svg(figure)
 

@@ -53,6 +53,25 @@ class Metric:
     tone: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EditorEntry:
+    """One text that a person can correct.
+
+    Attributes:
+        id: What the saved table calls it.
+        text: What stands in the field at first.
+        audio: A whole FLAC, WAV or Ogg file.
+        note: A line above the field, such as why the text is doubtful.
+        second_text: Another proposal, taken with a click; "" for none.
+    """
+
+    id: str
+    text: str
+    audio: bytes
+    note: str = ""
+    second_text: str = ""
+
+
 class Page:
     """An HTML page that grows block by block and is written once.
 
@@ -75,6 +94,7 @@ class Page:
         self._contents: list[dict[str, str]] = []
         self._anchors: set[str] = set()
         self._num_figures = 0
+        self._has_editor = False
 
     def add_heading(self, text: str, *, level: int = 2) -> None:
         """Adds a heading; those of level 2 are listed at the top of the page.
@@ -183,12 +203,38 @@ class Page:
             label: A line above the player.
             language: BCP 47 tag of the label.
         """
-        for magic, media_type in _AUDIO_TYPES:
-            if audio.startswith(magic):
-                uri = encode_data_uri(audio, media_type)
-                self._add("audio", uri=uri, label=label, language=language)
-                return
-        raise ValueError(f"`audio` must be FLAC, WAV or Ogg, but starts with {audio[:4]!r}.")
+        self._add("audio", uri=_encode_audio(audio), label=label, language=language)
+
+    def add_editor(
+        self,
+        entries: Sequence[EditorEntry],
+        *,
+        file_name: str,
+        stamp: str,
+        language: str | None = None,
+    ) -> None:
+        """Adds fields with players; a button saves those that were checked as a table.
+
+        The table has the columns `id`, `text` and `checked` (`speechvq.data.label_tables`).
+
+        Args:
+            entries: In the order in which they are shown.
+            file_name: What the table is called.
+            stamp: Tells this page from others, so that a reload finds what was typed.
+            language: BCP 47 tag of the texts.
+        """
+        shown = [
+            {
+                "id": one.id,
+                "text": one.text,
+                "uri": _encode_audio(one.audio),
+                "note": one.note,
+                "second": one.second_text,
+            }
+            for one in entries
+        ]
+        self._has_editor = True
+        self._add("editor", entries=shown, file=file_name, stamp=stamp, language=language)
 
     def add_alignment(
         self, pairs: Sequence[tuple[str | None, str | None]], *, language: str | None = None
@@ -229,6 +275,7 @@ class Page:
 
     def render(self) -> str:
         """Returns the page as HTML."""
+        scripts = ["page.js", *(["editor.js"] if self._has_editor else [])]
         return _load_template().render(
             title=self._title,
             subtitle=self._subtitle,
@@ -237,7 +284,7 @@ class Page:
             blocks=self._blocks,
             contents=self._contents,
             style=Markup(_read_asset("page.css")),
-            script=Markup(_read_asset("page.js")),
+            script=Markup("\n".join(map(_read_asset, scripts))),
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -273,6 +320,13 @@ class Page:
 def encode_data_uri(data: bytes, media_type: str) -> str:
     """Returns bytes as a `data:` URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encode_audio(audio: bytes) -> str:
+    for magic, media_type in _AUDIO_TYPES:
+        if audio.startswith(magic):
+            return encode_data_uri(audio, media_type)
+    raise ValueError(f"`audio` must be FLAC, WAV or Ogg, but starts with {audio[:4]!r}.")
 
 
 def find_edit_kind(reference: str | None, hypothesis: str | None) -> str:

@@ -8,7 +8,7 @@ nothing (DESIGN.md D5).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -22,6 +22,7 @@ from speechvq.data.order import PlannedBatch
 from speechvq.data.randomness import create_generator
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
+from speechvq.models.vocabulary import Vocabulary
 from speechvq.nn.masking import compute_span_mask, sample_distractors
 
 
@@ -65,9 +66,10 @@ class PretrainBatch(Batch):
 
 @dataclass
 class CTCBatch(Batch):
-    """A batch for CTC finetuning.
+    """A batch for CTC finetuning, of one language.
 
     Attributes:
+        language: Its code.
         targets: Label ids, int64 (B, U), padded with 0.
         target_lengths: Labels of each utterance, int64 (B,).
         texts: Normalised transcripts.
@@ -76,6 +78,7 @@ class CTCBatch(Batch):
         channel_mask: Channels to mask, bool (B, D), or None.
     """
 
+    language: str
     targets: Tensor
     target_lengths: Tensor
     texts: list[str]
@@ -204,7 +207,7 @@ class CTCLoader:
         index: The utterances.
         texts: Their transcripts.
         rows: Reads their audio.
-        encode: Text to label ids.
+        vocabularies: By language.
         num_frames: Frames that the model makes of so many samples.
         seed: Seed of the run.
         augmentation: Masks and speeds; None for validation.
@@ -213,13 +216,16 @@ class CTCLoader:
     index: CorpusIndex
     texts: list[str]
     rows: RowReader
-    encode: Callable[[str], list[int]]
+    vocabularies: Mapping[str, Vocabulary]
     num_frames: Callable[[int], int]
     seed: int
     augmentation: CTCAugmentation | None
 
     def __call__(self, planned: PlannedBatch) -> CTCBatch:
-        """Load one batch."""
+        """Load one batch, planned to be of one language."""
+        (number_of_language,) = set(self.index.language[planned.utterances].tolist())
+        language = self.index.languages[number_of_language]
+        vocabulary = self.vocabularies[language]
         waveforms: list[np.ndarray] = []
         labels: list[list[int]] = []
         texts: list[str] = []
@@ -227,7 +233,7 @@ class CTCLoader:
         for position, number in zip(planned.utterances, planned.passes, strict=True):
             name = self.index.ids[position]
             text = self.texts[position]
-            label = self.encode(text)
+            label = vocabulary.encode(text)
             samples = self.rows.read_waveform(int(position))
             waveforms.append(self._change_speed(samples, label, planned.epoch, number, name))
             labels.append(label)
@@ -243,6 +249,7 @@ class CTCLoader:
             waveform=waveform,
             lengths=lengths,
             languages=torch.from_numpy(self.index.language[planned.utterances].astype(np.int64)),
+            language=language,
             targets=targets,
             target_lengths=target_lengths,
             texts=texts,

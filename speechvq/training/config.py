@@ -361,7 +361,7 @@ class PretrainConfig(TrainConfig):
             *self.health.validate(),
             *self._check_health(),
         ]
-        found = (_check_language("languages", code) for code in self.languages)
+        found = (check_language("languages", code) for code in self.languages)
         problems.extend(problem for problem in found if problem is not None)
         is_kmeans = self.quantizer_init is QuantizerInit.kmeans
         if is_kmeans and self.features is Features.waveform and self.init is None:
@@ -409,87 +409,15 @@ class PretrainConfig(TrainConfig):
         return problems
 
 
-@dataclass(kw_only=True)
-class FinetuneConfig(TrainConfig):
-    """CTC finetuning of one language (wav2vec 2.0, section 3.3)."""
-
-    model: str | None = None
-    """Pretrained model directory; null trains from scratch, with `preset` and `features`."""
-    language: str = MISSING_VALUE
-    """Language to recognise, such as `hin_Deva`."""
-    vocabulary: str = "character"
-    """`character`, or `sentencepiece`."""
-    sentencepiece_size: int = 500
-    """Pieces of a sentencepiece vocabulary."""
-    freeze_steps: int = 200
-    """Updates during which only the head learns (with a pretrained model)."""
-    reset_layers: int = 0
-    """Top Transformer layers of a pretrained model that start from random weights: the last layers
-    of a contrastive model serve its own task (Pasad et al. 2021)."""
-    mask_prob: float = 0.5
-    """Share of frames that are starts of masked spans × span length."""
-    mask_length: int = 10
-    """Frames in a masked span."""
-    channel_mask_prob: float = 0.1
-    """The same over the channels of the encoder's input."""
-    channel_mask_length: int = 64
-    """Channels in a masked span."""
-    speeds: list[float] = field(default_factory=lambda: [1.0])
-    """Training audio is played at one of these speeds, drawn per utterance and epoch."""
-    dropout: float | None = None
-    """Dropout of encoder and head; null keeps the model's own."""
-    layer_drop_prob: float | None = None
-    """LayerDrop of the encoder; null keeps the model's own."""
-    max_train_seconds: float | None = None
-    """Learn from a random, fixed subset with this much transcribed audio; null for all."""
-    allow_digits: bool = False
-    """Use transcripts flagged for digits or literal pipes, too."""
-
-    def validate(self) -> list[str]:
-        """Return one sentence per impossible value."""
-        problems = super().validate()
-        if self.language == MISSING_VALUE:
-            problems.append("`language` is required, such as `language=hin_Deva`.")
-        elif problem := _check_language("language", self.language):
-            problems.append(problem)
-        if self.parallelism is Parallelism.fsdp:
-            # Tried with fairseq2 0.8.1 and torch 2.9.1: on a frozen encoder no head learns.
-            problems.append("`parallelism` must be ddp for finetuning, but is fsdp.")
-        if self.model is None:
-            problems.extend(self.architecture.validate())
-        if self.vocabulary not in ("character", "sentencepiece"):
-            problems.append(
-                f"`vocabulary` must be `character` or `sentencepiece`, but is `{self.vocabulary}`."
-            )
-        for name in ("mask_prob", "channel_mask_prob", "dropout", "layer_drop_prob"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                problems.append(f"`{name}` must be in [0, 1), but is {value}.")
-        for name in ("mask_length", "channel_mask_length"):
-            if getattr(self, name) < 1:
-                problems.append(f"`{name}` must be at least 1, but is {getattr(self, name)}.")
-        if not self.speeds or any(not 0.5 <= speed <= 2 for speed in self.speeds):
-            problems.append(f"`speeds` must be between 0.5 and 2, but are {self.speeds}.")
-        if self.max_train_seconds is not None and not 0 < self.max_train_seconds < math.inf:
-            problems.append(
-                f"`max_train_seconds` must be positive, or null, but is {self.max_train_seconds}."
-            )
-        if self.reset_layers < 0:
-            problems.append(f"`reset_layers` must not be negative, but is {self.reset_layers}.")
-        if self.freeze_steps < 0:
-            problems.append(f"`freeze_steps` must not be negative, but is {self.freeze_steps}.")
-        return problems
-
-
-def _has_compiler() -> bool:
-    """Tell whether there is a compiler that `torch.compile` can build its kernels with."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
-
-
-def _check_language(key: str, code: str) -> str | None:
+def check_language(key: str, code: str) -> str | None:
     """Return what is wrong with a language code, or None."""
     try:
         parse_language(code)
     except DataError as error:
         return f"`{key}`: {error}"
     return None
+
+
+def _has_compiler() -> bool:
+    """Tell whether there is a compiler that `torch.compile` can build its kernels with."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))

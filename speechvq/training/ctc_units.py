@@ -5,7 +5,7 @@ A batch goes in; a loss, its number of labels and sums for the metrics come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
 # fairseq2.evaluator and fairseq2.recipe import each other; only this order works.
 import fairseq2.recipe  # noqa: F401  # isort: split
@@ -23,7 +23,7 @@ from speechvq.decoding.greedy import decode_greedy
 from speechvq.models.ctc_model import CTCOutput
 from speechvq.models.vocabulary import Vocabulary
 from speechvq.training.batches import CTCBatch
-from speechvq.training.metrics import TensorSum, pop_tensor
+from speechvq.training.metrics import LANGUAGE_PREFIX, TensorSum, pop_tensor
 
 CTC_SUMS = ("loss", "labels", "blank frames", "frames", "empty hypotheses", "utterances")
 """What a CTC unit sums over batches and ranks."""
@@ -34,9 +34,6 @@ class CTCUnit(TrainUnit[CTCBatch]):
 
     Args:
         model: A `CTCModel`, wrapped for data parallelism or not.
-        language: The head to train.
-        freeze_steps: Steps during which only the head learns.
-        set_frozen: Freezes or thaws everything but the head.
         on_step: Called at the start of each step with its number.
         on_values: Called with the readable values of an interval.
     """
@@ -44,16 +41,10 @@ class CTCUnit(TrainUnit[CTCBatch]):
     def __init__(
         self,
         model: Module,
-        language: str,
-        freeze_steps: int,
-        set_frozen: Callable[[bool], None],
         on_step: Callable[[int], None],
         on_values: Callable[[MutableMapping[str, object]], None],
     ) -> None:
         self._model = model
-        self._language = language
-        self._freeze_steps = freeze_steps
-        self._set_frozen = set_frozen
         self._on_step = on_step
         self._on_values = on_values
 
@@ -64,7 +55,6 @@ class CTCUnit(TrainUnit[CTCBatch]):
 
     @override
     def set_step_nr(self, step_nr: int) -> None:
-        self._set_frozen(step_nr <= self._freeze_steps)
         self._on_step(step_nr)
 
     @override
@@ -72,7 +62,7 @@ class CTCUnit(TrainUnit[CTCBatch]):
         output = self._model(
             batch.waveform,
             batch.lengths,
-            language=self._language,
+            language=batch.language,
             mask=batch.mask,
             channel_mask=batch.channel_mask,
         )
@@ -92,10 +82,12 @@ class CTCUnit(TrainUnit[CTCBatch]):
 class CTCEvalUnit(EvalUnit[CTCBatch]):
     """Validation of finetuning: CTC loss, CER and WER of greedy decoding on the dev split.
 
+    With several languages `cer` and `wer` are means of the languages' rates, each weighing the
+    same; the languages' own are beside them.
+
     Args:
         model: A `CTCModel`.
-        language: The head to use.
-        vocabulary: Its vocabulary.
+        vocabularies: By language.
         count_errors: (references, hypotheses) to (character errors, characters, word errors,
             words).
         on_values: Called with the step and the readable values.
@@ -105,15 +97,14 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
     def __init__(
         self,
         model: Module,
-        language: str,
-        vocabulary: Vocabulary,
+        vocabularies: Mapping[str, Vocabulary],
         count_errors: Callable[[list[str], list[str]], tuple[int, int, int, int]],
         on_values: Callable[[int, MutableMapping[str, object]], None],
         is_cancelled: Callable[[], bool],
     ) -> None:
         self._model = model
-        self._language = language
-        self._vocabulary = vocabulary
+        self._vocabularies = vocabularies
+        self._languages = sorted(vocabularies)
         self._count_errors = count_errors
         self._on_values = on_values
         self._is_cancelled = is_cancelled
@@ -131,15 +122,18 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
     @override
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
         metric_bag.add("_sums", TensorSum((len(CTC_SUMS),)))
-        metric_bag.add("_errors", TensorSum((4,)))
+        metric_bag.add("_errors", TensorSum((len(self._languages), 4)))
 
     @override
     def process_batch(self, batch: CTCBatch, metric_bag: MetricBag) -> None:
-        output = self._model(batch.waveform, batch.lengths, language=self._language)
+        output = self._model(batch.waveform, batch.lengths, language=batch.language)
         _update_ctc_sums(metric_bag, batch, output, compute_ctc_loss(output, batch))
-        hypotheses = decode_greedy(output.logits.float(), output.lengths, self._vocabulary)
+        vocabulary = self._vocabularies[batch.language]
+        hypotheses = decode_greedy(output.logits.float(), output.lengths, vocabulary)
+        errors = torch.zeros(len(self._languages), 4, dtype=torch.float64)
         counts = self._count_errors(batch.texts, hypotheses)
-        metric_bag.get("_errors", TensorSum).update(torch.tensor(counts, dtype=torch.float64))
+        errors[self._languages.index(batch.language)] = torch.tensor(counts, dtype=torch.float64)
+        metric_bag.get("_errors", TensorSum).update(errors)
 
     @override
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
@@ -147,11 +141,31 @@ class CTCEvalUnit(EvalUnit[CTCBatch]):
             values.clear()
             return
         _compute_ctc_values(values)
-        character_errors, characters, word_errors, words = pop_tensor(values, "_errors").tolist()
-        values["cer"] = character_errors / max(characters, 1)
-        values["wer"] = word_errors / max(words, 1)
-        values["words"] = words
+        compute_error_values(values, self._languages)
         self._on_values(self._step, values)
+
+
+def compute_error_values(values: MutableMapping[str, object], languages: Sequence[str]) -> None:
+    """Turn the counts of errors of an interval into rates.
+
+    Args:
+        values: `_errors` (L, 4) is taken out; `cer`, `wer` and `words` are put in, of several
+            languages their own as well.
+        languages: L codes.
+    """
+    errors = pop_tensor(values, "_errors")
+    rates = {}
+    for code, (character_errors, characters, word_errors, words) in zip(
+        languages, errors.tolist(), strict=True
+    ):
+        if words:
+            rates[code] = {"cer": character_errors / characters, "wer": word_errors / words}
+    for name in ("cer", "wer"):
+        values[name] = sum(rate[name] for rate in rates.values()) / max(len(rates), 1)
+        if len(languages) > 1:
+            for code, rate in rates.items():
+                values[f"{LANGUAGE_PREFIX}{code}/{name}"] = rate[name]
+    values["words"] = float(errors[:, 3].sum())
 
 
 def compute_ctc_loss(output: CTCOutput, batch: CTCBatch) -> Tensor:

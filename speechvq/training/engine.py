@@ -39,6 +39,7 @@ from typing_extensions import override
 from speechvq.errors import InterruptedRunError, LostRankError
 from speechvq.training.checkpoint_writer import CheckpointWriter, Committing
 from speechvq.training.config import Precision, TrainConfig
+from speechvq.training.freezing import RateGroup
 from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.rank_watch import RankWatch, describe_loss
 from speechvq.training.run_ends import RunEnds
@@ -94,6 +95,13 @@ class Job(Protocol):
 
     def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
         """Receive what acts on all ranks, before the first step."""
+
+    @property
+    def rate_groups(self) -> Sequence[RateGroup]:
+        """Parameters that learn at a rate of their own."""
+
+    def is_enough(self, step: int) -> bool:
+        """Tell whether the run ends early, after the validation of a step; asked on rank 0."""
 
     def finish(self, step: int) -> None:
         """Object to what the last step left; on all ranks, before it is saved."""
@@ -216,6 +224,7 @@ class EngineRecipe(Recipe):
                 and not self._job.is_validated(0)
             ),
             needs_model=lambda step: not self._job.is_saved(step),
+            is_enough=self._job.is_enough,
             save=functools.partial(self._save, model, data_parallel_model, gangs),
         )
         ends.install(trainer)
@@ -259,7 +268,7 @@ def run_job(job: Job, config: TrainConfig, recorder: MetricRecorder, output: Pat
         with _hide_own_deprecations():
             run(
                 recipe,
-                create_engine_config(config),
+                create_engine_config(config, job.rate_groups),
                 output / "engine",
                 no_rich=True,
                 no_progress=True,

@@ -1,12 +1,11 @@
-"""CTC finetuning of a run: transcribed speech of one language in, recogniser and report out.
+"""CTC finetuning of a run: transcribed speech in, recogniser and report out.
 
 Source: wav2vec 2.0, section 3.3.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from speechvq.decoding.alignment import Unit, count_edits
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import save_model
 from speechvq.training.batches import CTCAugmentation, CTCLoader
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.blank_watch import NOTHING_BUT_BLANK, BlankWatch, describe_blanks
 from speechvq.training.ctc_units import CTCEvalUnit, CTCUnit
 from speechvq.training.engine import (
     Parts,
@@ -28,7 +27,10 @@ from speechvq.training.engine import (
     get_rank,
     get_world_size,
 )
+from speechvq.training.finetune_config import FinetuneConfig
+from speechvq.training.freezing import FreezingSchedule, RateGroup, create_rate_groups
 from speechvq.training.job import RecordedJob, run_recorded
+from speechvq.training.metrics import read_metrics
 from speechvq.training.reader import PlannedReader
 from speechvq.training.recognition_data import (
     RecognitionData,
@@ -36,10 +38,7 @@ from speechvq.training.recognition_data import (
     load_recognition_data,
 )
 from speechvq.training.run_directory import RunDirectory, to_plain
-from speechvq.training.selection import describe_index
-
-ALMOST_ALL = 0.95
-"""Share of empty hypotheses from which a run is told to be stuck on the blank."""
+from speechvq.training.selection import describe_corpus
 
 
 class FinetuneJob(RecordedJob):
@@ -58,30 +57,31 @@ class FinetuneJob(RecordedJob):
         self._config = config
         self._data = data
         self._model: CTCModel | None = None
+        self._freezing = FreezingSchedule.of(config)
+        self._blank_watch = BlankWatch(config.steps)
+        self._step = 0
 
     @property
     def has_static_graph(self) -> bool:
         """Whether every parameter takes part in every step: not while the encoder is frozen."""
         return False
 
+    @property
+    def rate_groups(self) -> Sequence[RateGroup]:
+        """Layers that learn at a rate of their own."""
+        return create_rate_groups(self._data.encoder, self._config.layer_decay)
+
     def create_model(self) -> Module:
         """Create the recogniser, on a pretrained encoder or from weights drawn from the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.seed)
-            return create_recognizer_model(self._config, self._data.vocabulary)
+            return create_recognizer_model(self._config, self._data.vocabularies)
 
     def build(self, model: Module, data_parallel_model: Module, ranks: Ranks) -> Parts:
         """Create unit, readers and validation."""
         assert isinstance(model, CTCModel)
         self._model = model
-        unit = CTCUnit(
-            data_parallel_model,
-            self._config.language,
-            self._config.freeze_steps if self._config.model is not None else 0,
-            functools.partial(self._set_frozen, model),
-            self._on_step,
-            self._on_values,
-        )
+        unit = CTCUnit(data_parallel_model, self._on_step, self._on_values)
         augmentation = CTCAugmentation(
             mask_prob=self._config.mask_prob,
             mask_length=self._config.mask_length,
@@ -95,8 +95,7 @@ class FinetuneJob(RecordedJob):
             return Parts(unit, reader, [], [])
         dev_unit = CTCEvalUnit(
             model,
-            self._config.language,
-            self._data.vocabulary,
+            self._data.vocabularies,
             _count_errors,
             self._on_validation,
             self._is_cancelled,
@@ -114,38 +113,50 @@ class FinetuneJob(RecordedJob):
     ) -> PlannedReader[Any]:
         """Create the reader of the training data, or of the dev data if nothing is augmented."""
         is_training = augmentation is not None
-        order = self._plan_order(1.0, is_training=is_training)
+        order = self._plan_order(
+            self._config.batch.language_alpha, is_training=is_training, mixes_languages=False
+        )
         assert index.texts is not None
         loader = CTCLoader(
             index=index,
             texts=index.texts,
             rows=RowReader(index, capacity=2 * order.window),
-            encode=self._data.vocabulary.encode,
+            vocabularies=self._data.vocabularies,
             num_frames=model.num_frames,
             seed=order.seed,
             augmentation=augmentation,
         )
         return self._create_reader(index, order, loader, ranks, is_training=is_training)
 
-    def _set_frozen(self, model: CTCModel, is_frozen: bool) -> None:
-        """Freeze or thaw the encoder.
+    def _on_step(self, step: int) -> None:
+        super()._on_step(step)
+        self._step = step
+        assert self._model is not None
+        self._freezing.apply(self._model, step, self._data.vocabularies)
 
-        The front end of a pretrained model never learns (wav2vec 2.0, 4.3).
+    def _on_values(self, values: MutableMapping[str, object]) -> None:
+        super()._on_values(values)
+        if sentence := self._blank_watch.check(self._step, values):
+            print(f"  {sentence}", flush=True)
+
+    def is_enough(self, step: int) -> bool:
+        """Tell whether dev has been without a better CER for `early_stop_patience` validations.
+
+        Those before all layers learn do not count, nor those at which nothing is recognised yet.
         """
-        model.encoder.requires_grad_(not is_frozen)
-        if self._config.model is not None:
-            model.encoder.front_end.requires_grad_(False)
+        first_step = self._freezing.find_full_step(self._data.encoder.num_layers)
+        rates = [
+            line["cer"]
+            for line in read_metrics(self._directory.metrics)
+            if line["split"] == "dev" and first_step <= line["step"] <= step
+            and line["blank_share"] < NOTHING_BUT_BLANK
+        ]  # fmt: skip
+        patience = self._config.early_stop_patience
+        return bool(patience and rates) and len(rates) - 1 - rates.index(min(rates)) >= patience
 
     def _on_validation(self, step: int, values: MutableMapping[str, object]) -> None:
         """Keep the model if it is the best so far; on rank 0."""
         cer = float(str(values["cer"]))
-        if float(str(values["empty_share"])) > ALMOST_ALL and step > 0.2 * self._config.steps:
-            print(
-                f"  warning: at step {step} almost every hypothesis is empty. CTC learns to say "
-                "nothing first; if this stays until half of the steps, raise `optimizer.lr` or "
-                "`steps`, lower `mask_prob`, or check that transcripts belong to their audio.",
-                flush=True,
-            )
         best = self._directory.read_json("best.json")
         if best is None or cer < best["cer"] or step == best["step"]:
             self._save(step, {"cer": cer, "wer": float(str(values["wer"]))})
@@ -158,7 +169,7 @@ class FinetuneJob(RecordedJob):
             self._model,
             metrics={"dev": metrics, "step": step},
             training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
-            corpus=describe_index(self._data.train),
+            corpus=describe_corpus(self._data.train),
         )
 
     def is_saved(self, step: int) -> bool:
@@ -185,7 +196,7 @@ def _count_errors(references: list[str], hypotheses: list[str]) -> tuple[int, in
 
 
 def run_finetuning(config: FinetuneConfig) -> RunDirectory:
-    """Finetune a recogniser of one language.
+    """Finetune a recogniser of one language or of several.
 
     Args:
         config: The run's configuration, validated.
@@ -195,7 +206,7 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
 
     Raises:
         ConfigError: `output` holds another run.
-        DataError: The corpus has no transcribed speech of the language.
+        DataError: The corpus has no transcribed speech of a language.
         ModelError: `model` cannot be read.
         InterruptedRunError: A signal ended the run; its state is saved.
         TrainingDivergedError: Updates were not finite; the last checkpoint is kept.
@@ -204,17 +215,20 @@ def run_finetuning(config: FinetuneConfig) -> RunDirectory:
     directory = RunDirectory(config, "finetune", rank=get_rank(), num_ranks=get_world_size())
     directory.check()
     data = load_recognition_data(config)
+    languages = sorted(data.vocabularies)
     run_recorded(
         FinetuneJob(config, data, directory),
         config,
         directory,
         index=data.train,
         notes=data.notes,
-        title=f"Finetuning {config.language}",
+        title=f"Finetuning {', '.join(languages)}",
         facts=lambda: {
             "verb": "finetune",
-            "language": config.language,
+            "languages": languages,
+            "num_labels": {code: len(labels) for code, labels in data.vocabularies.items()},
             "best": directory.read_json("best.json"),
+            "blank": describe_blanks(read_metrics(directory.metrics)),
         },
     )
     return directory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 from fairseq2.gang import Gang
@@ -14,6 +14,7 @@ from speechvq.data.order import OrderConfig, PlannedBatch, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.training.config import TrainConfig
 from speechvq.training.engine import Job, Ranks, get_rank, run_job
+from speechvq.training.freezing import RateGroup
 from speechvq.training.guards import FiniteGuard, StopRequest
 from speechvq.training.metrics import MetricsFile, find_validations, read_metrics
 from speechvq.training.reader import PlannedReader
@@ -51,10 +52,21 @@ class RecordedJob:
     def connect(self, gang: Gang, scheduler: AbstractLRScheduler) -> None:
         """Receive what acts on all ranks; nothing is needed of it by default."""
 
+    @property
+    def rate_groups(self) -> Sequence[RateGroup]:
+        """Parameters that learn at a rate of their own; none by default."""
+        return ()
+
+    def is_enough(self, step: int) -> bool:
+        """Tell whether to end after the validation of a step; never by default."""
+        return False
+
     def finish(self, step: int) -> None:
         """Object to what the last step left; nothing is wrong with it by default."""
 
-    def _plan_order(self, alpha: float, *, is_training: bool) -> OrderConfig:
+    def _plan_order(
+        self, alpha: float, *, is_training: bool, mixes_languages: bool = True
+    ) -> OrderConfig:
         """Return the order of training, or that of validation, the same for all runs."""
         return OrderConfig(
             seed=self._seed if is_training else 0,
@@ -62,6 +74,7 @@ class RecordedJob:
             batch_samples=round(self._batch.batch_seconds * SAMPLE_RATE),
             max_samples=round(self._batch.max_seconds * SAMPLE_RATE),
             window=self._batch.shuffle_window,
+            mixes_languages=mixes_languages,
         )
 
     def _create_reader(

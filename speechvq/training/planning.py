@@ -17,10 +17,12 @@ from speechvq.data.index import CorpusIndex
 from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.models.directory import read_architecture
-from speechvq.training.config import FinetuneConfig, PretrainConfig, QuantizerInit, TrainConfig
+from speechvq.training.config import PretrainConfig, QuantizerInit, TrainConfig
 from speechvq.training.continuation import check_init
 from speechvq.training.engine import choose_precision, get_world_size
+from speechvq.training.finetune_config import FinetuneConfig
 from speechvq.training.finetuning import FinetuneJob
+from speechvq.training.freezing import FreezingSchedule
 from speechvq.training.pretrain_data import load_pretrain_data
 from speechvq.training.pretraining import PretrainJob
 from speechvq.training.probe import NUM_STEPS, Probe, run_probe
@@ -174,15 +176,26 @@ def print_finetune_plan(config: FinetuneConfig) -> None:
     data = load_recognition_data(config)
     config = replace(config, precision=choose_precision(config.precision))
     job = FinetuneJob(config, data, RunDirectory(config, "finetune"))
-    notes = [*data.notes, f"{len(data.vocabulary)} labels."]
-    first_step = 1
-    if config.model is not None and config.freeze_steps:
-        first_step += config.freeze_steps
+    labels = ", ".join(f"{len(one)} of {code}" for code, one in data.vocabularies.items())
+    notes = [*data.notes, f"Labels: {labels}."]
+    first_step = FreezingSchedule.of(config).find_full_step(data.encoder.num_layers)
+    if first_step > 1:
         notes.append(
-            f"Updates are timed with the encoder learning; the first {config.freeze_steps}, which "
-            "train the head alone, are faster."
+            f"Updates are timed with all learning that ever will; the first {first_step - 1}, in "
+            "which less of the encoder learns, are faster."
         )
-    _print_plan(config, job, data.train, data.dev, notes=notes, alpha=1.0, first_step=first_step)
+    if config.early_stop_patience:
+        notes.append("The run may end earlier (`early_stop_patience`).")
+    _print_plan(
+        config,
+        job,
+        data.train,
+        data.dev,
+        notes=notes,
+        alpha=config.batch.language_alpha,
+        mixes_languages=False,
+        first_step=first_step,
+    )
 
 
 def _print_plan(
@@ -193,6 +206,7 @@ def _print_plan(
     *,
     notes: Sequence[str],
     alpha: float,
+    mixes_languages: bool = True,
     first_step: int = 1,
 ) -> None:
     for note in notes:
@@ -203,6 +217,7 @@ def _print_plan(
         batch_samples=round(config.batch.batch_seconds * SAMPLE_RATE),
         max_samples=round(config.batch.max_seconds * SAMPLE_RATE),
         window=config.batch.shuffle_window,
+        mixes_languages=mixes_languages,
     )
     num_ranks = get_world_size()
     num_batches = num_ranks * config.batch.num_accumulate

@@ -14,7 +14,7 @@ def create_training_preset(verb: str, preset: str) -> dict[str, Any]:
     """Return the values of optimiser, batches and length that fit a size.
 
     Args:
-        verb: `pretrain` or `finetune`.
+        verb: `pretrain`, or `finetune` or `self_train`.
         preset: `tiny`, `small`, `base` or `large`.
 
     Returns:

@@ -49,7 +49,7 @@ from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective
 from speechvq.training.reader import PlannedReader
 from speechvq.training.run_directory import RunDirectory, to_plain
 from speechvq.training.sampling import summarize_sampling
-from speechvq.training.selection import describe_index
+from speechvq.training.selection import describe_corpus
 
 
 class PretrainJob(RecordedJob):
@@ -288,7 +288,7 @@ class PretrainJob(RecordedJob):
             model,
             metrics=find_last_lines(self._directory),
             training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
-            corpus=describe_index(self._data.train),
+            corpus=describe_corpus(self._data.train),
         )
 
 

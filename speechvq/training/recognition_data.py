@@ -1,40 +1,36 @@
-"""What finetuning learns from: utterances with transcripts, and the vocabulary of their text.
+"""What finetuning learns from: utterances with transcripts, and the vocabularies of their text.
 
-Only utterances whose transcript CTC can align are used. What cannot be used is left out before the
-first step, counted, and named (DESIGN.md D12).
+Only utterances whose transcript CTC can align are used; `training.lint` says what else is wrong
+with them before the first step (DESIGN.md D12).
 """
 
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from speechvq.data.corpus import list_partitions
 from speechvq.data.index import CorpusIndex, load_index
-from speechvq.data.records import Flag
-from speechvq.errors import ConfigError, DataError, MissingDependencyError
+from speechvq.errors import DataError, MissingDependencyError
 from speechvq.models.build import create_ctc_model, create_pretrain_model
-from speechvq.models.config import CTCModelConfig
+from speechvq.models.config import CTCModelConfig, EncoderConfig
 from speechvq.models.ctc_model import CTCModel
-from speechvq.models.directory import init_ctc_from_pretrained, load_model
+from speechvq.models.directory import load_model
+from speechvq.models.transfer import add_languages, init_ctc_from_pretrained, reset_top_layers
 from speechvq.models.vocabulary import (
     SentencePieceVocabulary,
     Vocabulary,
     build_character_vocabulary,
+    build_grapheme_vocabulary,
 )
-from speechvq.training.batches import count_ctc_frames
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import ALL, FinetuneConfig
+from speechvq.training.label_overlay import add_labels
+from speechvq.training.lint import describe_text, leave_out_flagged, leave_out_unalignable
 from speechvq.training.selection import limit_index
 
-TEXT_FLAGS = frozenset({Flag.DIGITS.value, Flag.PIPE.value, Flag.SYMBOLS.value})
-"""Flags that mean that the transcript does not say how it was read."""
-
-NUM_NAMED = 5
-"""Utterances that a note names; the rest is counted."""
+TEST_SPLIT = "test"
+"""Split of which finetuning only asks whether its sentences are in the training text."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +40,15 @@ class RecognitionData:
     Attributes:
         train: Utterances to learn from, with texts.
         dev: Utterances to validate on, with texts; may be empty.
-        vocabulary: Labels of the training text.
+        vocabularies: Labels of the training text, by language.
+        encoder: Shape of the encoder that learns.
         notes: What was left out or looks wrong, one sentence each.
     """
 
     train: CorpusIndex
     dev: CorpusIndex
-    vocabulary: Vocabulary
+    vocabularies: dict[str, Vocabulary]
+    encoder: EncoderConfig
     notes: list[str]
 
 
@@ -58,54 +56,94 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     """Load and check the utterances of a finetuning run.
 
     Raises:
-        DataError: Nothing is left to learn from; says why.
+        DataError: Nothing is left to learn from in some language; says why.
     """
     notes: list[str] = []
     if config.model is None:
         notes.append("No `model` was given: everything is learned from scratch.")
-    train = _load_split(config, config.train_split)
-    if len(train) == 0:
-        raise DataError(_explain_empty(config))
-    if not config.allow_digits:
-        train = _leave_out_flagged(train, notes)
-    if config.max_train_seconds is not None:
-        train = limit_index(train, config.max_train_seconds)
-    assert train.texts is not None
-    vocabulary = _build_vocabulary(config, train.texts)
-    num_frames = _get_frame_counter(config)
-    train = _leave_out_unalignable(train, vocabulary, num_frames, notes)
-    if len(train) == 0:
-        raise DataError(
-            f"No utterance of `{config.language}` is left to learn from: " + " ".join(notes)
-        )
+    train, vocabularies = load_transcribed(config, notes)
+    languages = sorted(vocabularies)
+    if config.labels:
+        train = add_labels(config, train, vocabularies, notes)
+    encoder, num_frames = _read_encoder(config)
+    train = leave_out_unalignable(train, vocabularies, num_frames, notes)
+    for language in languages:
+        if len(select_language(train, language)) == 0:
+            raise DataError(
+                f"No utterance of `{language}` is left to learn from: " + " ".join(notes)
+            )
     if train.num_too_long or train.num_too_short:
         notes.append(
             f"{train.num_too_long} utterances are longer than `batch.max_seconds` "
             f"({config.batch.max_seconds}) and {train.num_too_short} shorter than "
             f"`batch.min_seconds` ({config.batch.min_seconds}); they are left out."
         )
-    dev = _load_split(config, config.dev_split)
-    if len(dev) == 0:
-        notes.append(
-            f"The corpus has no transcribed split `{config.dev_split}` of `{config.language}`: "
-            "the last model is kept instead of the best."
-        )
-    else:
-        if dev.num_too_long or dev.num_too_short:
-            notes.append(
-                f"Of the dev split, {dev.num_too_long} utterances are too long and "
-                f"{dev.num_too_short} too short likewise; they are not validated on."
-            )
-        dev = limit_index(dev, config.max_dev_seconds)
-        _note_unknown_characters(dev, vocabulary, notes)
-    return RecognitionData(train, dev, vocabulary, notes)
+    dev = _load_dev(config, languages, notes)
+    test = load_split(config, TEST_SPLIT, languages)
+    for language, vocabulary in vocabularies.items():
+        others = {
+            split: select_language(index, language)
+            for split, index in ((config.dev_split, dev), (TEST_SPLIT, test))
+            if split != config.train_split
+        }
+        notes += describe_text(language, _get_texts(train, language), others, vocabulary)
+    return RecognitionData(train, dev, vocabularies, encoder, notes)
 
 
-def _load_split(config: FinetuneConfig, split: str) -> CorpusIndex:
+def load_transcribed(
+    config: FinetuneConfig, notes: list[str]
+) -> tuple[CorpusIndex, dict[str, Vocabulary]]:
+    """Load the utterances that the corpus itself transcribes, and the vocabularies of their text.
+
+    Args:
+        config: Which utterances, and how much of them.
+        notes: Gets a sentence about what is left out.
+
+    Raises:
+        DataError: There are none in some language.
+    """
+    languages = _find_languages(config)
+    train = load_split(config, config.train_split, languages)
+    for language in languages:
+        if len(select_language(train, language)) == 0:
+            raise DataError(_explain_empty(config, language))
+    if not config.allow_digits:
+        train = leave_out_flagged(train, notes)
+    if config.max_train_seconds is not None:
+        train = limit_index(train, config.max_train_seconds)
+    vocabularies = {
+        language: _build_vocabulary(config, _get_texts(train, language)) for language in languages
+    }
+    return train, vocabularies
+
+
+def select_language(index: CorpusIndex, language: str) -> CorpusIndex:
+    """Return the utterances of one language."""
+    if language not in index.languages:
+        return index.select(index.language < 0)
+    return index.select(index.language == index.languages.index(language))
+
+
+def _find_languages(config: FinetuneConfig) -> list[str]:
+    """Return the languages to learn, sorted.
+
+    Raises:
+        DataError: All are wanted, and the corpus has transcripts of none.
+    """
+    if config.language != [ALL]:
+        return sorted(config.language)
+    languages = sorted(load_split(config, config.train_split, []).languages)
+    if not languages:
+        raise DataError(_explain_empty(config, ALL))
+    return languages
+
+
+def load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) -> CorpusIndex:
+    """Load the transcribed utterances of a split; no language means all, and there may be none."""
     return load_index(
         config.corpus,
         split=split,
-        languages=[config.language],
+        languages=languages,
         where=config.where,
         min_seconds=config.batch.min_seconds,
         max_seconds=config.batch.max_seconds,
@@ -113,7 +151,27 @@ def _load_split(config: FinetuneConfig, split: str) -> CorpusIndex:
     )
 
 
-def _explain_empty(config: FinetuneConfig) -> str:
+def _load_dev(config: FinetuneConfig, languages: Sequence[str], notes: list[str]) -> CorpusIndex:
+    dev = load_split(config, config.dev_split, languages)
+    missing = [code for code in languages if len(select_language(dev, code)) == 0]
+    if missing:
+        notes.append(
+            f"The corpus has no transcribed split `{config.dev_split}` of `{', '.join(missing)}`: "
+            + (
+                "the last model is kept instead of the best."
+                if len(dev) == 0
+                else "the best model is chosen by the other languages."
+            )
+        )
+    if dev.num_too_long or dev.num_too_short:
+        notes.append(
+            f"Of the dev split, {dev.num_too_long} utterances are too long and "
+            f"{dev.num_too_short} too short likewise; they are not validated on."
+        )
+    return limit_index(dev, config.max_dev_seconds)
+
+
+def _explain_empty(config: FinetuneConfig, language: str) -> str:
     found = sorted(
         {
             f"{partition.language} ({partition.split})"
@@ -122,15 +180,24 @@ def _explain_empty(config: FinetuneConfig) -> str:
         }
     )
     return (
-        f"{', '.join(config.corpus)}: no transcribed utterance of `language={config.language}` in "
+        f"{', '.join(config.corpus)}: no transcribed utterance of `language={language}` in "
         f"split `{config.train_split}` (where {config.where!r}, {config.batch.min_seconds} to "
         f"{config.batch.max_seconds} s). The corpus has: {', '.join(found) or 'nothing'}."
     )
 
 
+def _get_texts(index: CorpusIndex, language: str) -> list[str]:
+    texts = select_language(index, language).texts
+    assert texts is not None
+    return texts
+
+
 def _build_vocabulary(config: FinetuneConfig, texts: list[str]) -> Vocabulary:
-    if config.vocabulary == "sentencepiece":
-        return _train_sentencepiece(texts, config.sentencepiece_size)
+    match config.vocabulary:
+        case "sentencepiece":
+            return _train_sentencepiece(texts, config.sentencepiece_size)
+        case "grapheme":
+            return build_grapheme_vocabulary(texts, config.grapheme_min_count)
     return build_character_vocabulary(texts)
 
 
@@ -162,44 +229,32 @@ def _train_sentencepiece(texts: list[str], size: int) -> Vocabulary:
     return SentencePieceVocabulary(model.getvalue())
 
 
-def _get_frame_counter(config: FinetuneConfig) -> Callable[[int], int]:
-    """Return samples → frames for the model that will be trained."""
+def _read_encoder(config: FinetuneConfig) -> tuple[EncoderConfig, Callable[[int], int]]:
+    """Return the shape of the encoder that will learn, and samples → frames."""
     if config.model is not None:
-        return load_model(config.model).num_frames
-    return create_pretrain_model(config.architecture).num_frames
+        model = load_model(config.model)
+        return model.config.encoder, model.num_frames
+    return config.architecture.encoder, create_pretrain_model(config.architecture).num_frames
 
 
-def create_recognizer_model(config: FinetuneConfig, vocabulary: Vocabulary) -> CTCModel:
+def create_recognizer_model(
+    config: FinetuneConfig, vocabularies: Mapping[str, Vocabulary]
+) -> CTCModel:
     """Create the CTC model of a run, pretrained or not."""
-    vocabularies = {config.language: vocabulary}
-    if config.model is not None:
-        overrides: dict[str, object] = {"dropout_final": config.dropout or 0.0}
-        if config.dropout is not None:
-            overrides["encoder.dropout"] = config.dropout
-        if config.layer_drop_prob is not None:
-            overrides["encoder.layer_drop_prob"] = config.layer_drop_prob
-        model = init_ctc_from_pretrained(config.model, vocabularies, overrides)
-        _reset_top_layers(model, config.reset_layers)
-        return model
-    return create_ctc_model(_derive_ctc_config(config), vocabularies)
-
-
-def _reset_top_layers(model: CTCModel, num_layers: int) -> None:
-    """Give the last Transformer layers the weights that a new model would have.
-
-    Raises:
-        ConfigError: The model has fewer layers.
-    """
-    layers = model.encoder.transformer.layers
-    if num_layers > len(layers):
-        raise ConfigError(
-            [f"`reset_layers` must be at most the model's {len(layers)}, but is {num_layers}."]
-        )
-    if num_layers == 0:
-        return
-    new = create_ctc_model(model.config, model.vocabularies).encoder.transformer.layers
-    for number in range(len(layers) - num_layers, len(layers)):
-        layers[number].load_state_dict(new[number].state_dict())
+    if config.model is None:
+        return create_ctc_model(_derive_ctc_config(config), vocabularies)
+    overrides: dict[str, object] = {
+        "dropout_final": config.dropout or 0.0,
+        "adapter_dim": config.adapter_dim,
+    }
+    if config.dropout is not None:
+        overrides["encoder.dropout"] = config.dropout
+    if config.layer_drop_prob is not None:
+        overrides["encoder.layer_drop_prob"] = config.layer_drop_prob
+    create = add_languages if config.keep_languages else init_ctc_from_pretrained
+    model = create(config.model, vocabularies, overrides)
+    reset_top_layers(model, config.reset_layers)
+    return model
 
 
 def _derive_ctc_config(config: FinetuneConfig) -> CTCModelConfig:
@@ -218,60 +273,3 @@ def _derive_ctc_config(config: FinetuneConfig) -> CTCModelConfig:
         feature_grad_scale=1.0,
         dropout_final=config.dropout or 0.0,
     )
-
-
-def _leave_out_flagged(index: CorpusIndex, notes: list[str]) -> CorpusIndex:
-    assert index.flags is not None
-    found = [TEXT_FLAGS & set(flags.split("+")) for flags in index.flags]
-    flagged = np.array([bool(flags) for flags in found])
-    if flagged.any():
-        kinds = Counter(flag for flags in found for flag in flags)
-        notes.append(
-            f"{int(flagged.sum())} of {len(index)} transcripts are left out because preparation "
-            f"flagged them ({', '.join(f'{kind}: {n}' for kind, n in sorted(kinds.items()))}); "
-            "`allow_digits=true` keeps them."
-        )
-    return index.select(~flagged)
-
-
-def _leave_out_unalignable(
-    index: CorpusIndex,
-    vocabulary: Vocabulary,
-    num_frames: Callable[[int], int],
-    notes: list[str],
-) -> CorpusIndex:
-    """Leave out transcripts with more labels than CTC has frames, and empty ones."""
-    assert index.texts is not None
-    keep = np.ones(len(index), dtype=bool)
-    named = []
-    for row, text in enumerate(index.texts):
-        needed = count_ctc_frames(vocabulary.encode(text))
-        frames = num_frames(int(index.num_samples[row]))
-        if not 0 < needed <= frames:
-            keep[row] = False
-            named.append(f"`{index.ids[row]}` ({needed} labels, {frames} frames)")
-    if named:
-        more = f" and {len(named) - NUM_NAMED} more" if len(named) > NUM_NAMED else ""
-        notes.append(
-            f"{len(named)} of {len(index)} transcripts have more labels than frames, so that CTC "
-            f"cannot align them: {', '.join(named[:NUM_NAMED])}{more}. They are left out; check "
-            "that their text belongs to their audio."
-        )
-    return index.select(keep)
-
-
-def _note_unknown_characters(index: CorpusIndex, vocabulary: Vocabulary, notes: list[str]) -> None:
-    assert index.texts is not None
-    unknown: Counter[str] = Counter()
-    first = ""
-    for name, text in zip(index.ids, index.texts, strict=True):
-        found = vocabulary.unknown_characters(text)
-        if found and not first:
-            first = name
-        unknown.update(found)
-    if unknown:
-        characters = ", ".join(f"{c!r} ×{n}" for c, n in unknown.most_common(10))
-        notes.append(
-            f"The dev split has characters that the training text lacks: {characters} (first in "
-            f"`{first}`); each is an error that the model cannot avoid."
-        )

@@ -50,7 +50,7 @@ class RunRecorder(MetricRecorder):
             return  # a validation that a signal cut short before its first batch
         lr = kept.get("lr")
         if isinstance(lr, list):
-            kept["lr"] = lr[0]
+            kept["lr"] = max(lr)  # that of heads, where layers learn at rates of their own
         if self._file is None:
             return
         line = self._file.write(step, split, kept)

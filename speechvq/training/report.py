@@ -61,6 +61,8 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     _add_headline(page, lines, summary)
     for note in summary.get("notes", []):
         page.add_paragraph(note, tone="note")
+    if summary.get("blank"):
+        page.add_paragraph(summary["blank"], tone="warning")
     _add_curves(page, lines)
     _add_languages(page, lines, summary)
     _add_sampling(page, summary)
@@ -124,7 +126,34 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
                 picture = draw_lines(series, x_label="update", y_label=name.replace("_", " "))
                 with page.card():
                     page.add_figure(picture, caption=caption)
+    _add_language_rates(page, lines)
     _add_language_curves(page, lines)
+
+
+def _add_language_rates(page: Page, lines: list[Line]) -> None:
+    """Add the error rates on dev of each language that has a head."""
+    dev = [line for line in lines if line["split"] == "dev" and "cer" in line]
+    codes = sorted({code for line in dev for code in line.get("languages", {})})
+    if not codes:
+        return
+    series = [
+        Series(
+            name=code,
+            x=[line["step"] for line in dev if code in line["languages"]],
+            y=[line["languages"][code]["cer"] for line in dev if code in line["languages"]],
+        )
+        for code in codes
+    ]
+    page.add_figure(
+        draw_lines(series, x_label="update", y_label="share"),
+        caption="Character error rate on dev per language",
+    )
+    last = dev[-1]["languages"]
+    page.add_table(
+        ["language", "CER on dev", "WER on dev"],
+        [[code, last[code]["cer"], last[code]["wer"]] for code in codes if code in last],
+        caption="The last validation, greedy decoding.",
+    )
 
 
 def _collect(lines: list[Line], name: str) -> list[Series]:

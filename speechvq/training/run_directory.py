@@ -30,7 +30,8 @@ from speechvq.training.config import Resume, TrainConfig
 FREE_KEYS = frozenset(
     {"output", "resume", "plan", "plan_gpus", "plan_gpu_hours_per_hour", "plan_efficiency",
      "num_threads", "keep_checkpoints", "batch.num_workers", "batch.num_prefetch", "tensorboard",
-     "wandb_project", "activation_checkpointing"}
+     "wandb_project", "activation_checkpointing", "rounds", "patience", "device",
+     "recognize_seconds", "num_doubtful", "doubtful_megabytes"}
 )  # fmt: skip
 """Keys that change nothing of the result, so that they may differ when a run goes on."""
 
@@ -39,7 +40,8 @@ MAX_WAIT_SECONDS = 300.0
 
 EXTENDABLE_KEYS = frozenset(
     {"steps", "health.action", "health.patience", "health.min_perplexity_share",
-     "health.max_equal_share", "health.max_dead_share", "architecture.diversity_weight"}
+     "health.max_equal_share", "health.max_dead_share", "architecture.diversity_weight",
+     "early_stop_patience"}
 )  # fmt: skip
 """Keys that `resume=extend` may change."""
 

@@ -1,9 +1,10 @@
-"""The two ends of a run that fairseq2's trainer leaves open: after a restore, and at the last step.
+"""The ends of a run that fairseq2's trainer leaves open: after a restore, at the last step, early.
 
 fairseq2 0.8.1 commits a checkpoint before the validation of the same step is over, tells nobody
-when training has ended, and brings the length of the old learning-rate schedule back with a
-checkpoint. So a kill at the wrong moment would lose a validation (and with it the best recogniser)
-or the model directory, and a run that is extended would learn nothing more.
+when training has ended, takes an early end for a failure, and brings the length of the old
+learning-rate schedule back with a checkpoint. So a kill at the wrong moment would lose a validation
+(and with it the best recogniser) or the model directory, and a run that is extended would learn
+nothing more.
 """
 
 from __future__ import annotations
@@ -33,6 +34,16 @@ class OpenEnded(Protocol):
 
     def _validate(self) -> float | None: ...
 
+    def _maybe_validate(self) -> float | None: ...
+
+    def _maybe_request_early_stop(self, score: float) -> bool: ...
+
+    def _should_validate(self) -> bool: ...
+
+    def _early_stop(self) -> Any: ...
+
+    _stop_requested: bool
+
 
 class RunEnds:
     """Makes up for what a kill left undone, and saves the model at the last step.
@@ -46,6 +57,7 @@ class RunEnds:
         needs_validation: Whether the validation of a step is due and was lost; asked on rank 0.
         needs_start: Whether there is to be a validation before the first step; asked on rank 0.
         needs_model: Whether the model of the last step was not saved; asked on rank 0.
+        is_enough: Whether the run ends early after the validation of a step; asked on rank 0.
         save: Saves the model of a step; called on all ranks.
     """
 
@@ -58,6 +70,7 @@ class RunEnds:
         needs_validation: Callable[[int], bool],
         needs_start: Callable[[], bool],
         needs_model: Callable[[int], bool],
+        is_enough: Callable[[int], bool],
         save: Callable[[int], None],
     ) -> None:
         self._gang = gang
@@ -66,6 +79,7 @@ class RunEnds:
         self._needs_validation = needs_validation
         self._needs_start = needs_start
         self._needs_model = needs_model
+        self._is_enough = is_enough
         self._save = save
 
     def install(self, trainer: OpenEnded) -> None:
@@ -77,7 +91,8 @@ class RunEnds:
             state = restore()
             if trainer.step_nr > 0:
                 self._adopt_schedule(schedule)
-                self._repair(trainer)
+                if self._repair(trainer):
+                    return type(state).STOPPED
             elif self._ask_main(self._needs_start):
                 trainer._validate()
             return state
@@ -89,14 +104,38 @@ class RunEnds:
 
         trainer._maybe_restore_state = restore_and_repair  # type: ignore[method-assign]
         trainer._stop = stop_and_save  # type: ignore[method-assign]
+        self._install_early_end(trainer)
 
-    def _repair(self, trainer: OpenEnded) -> None:
-        """Validate and save what the killed process could not."""
+    def _install_early_end(self, trainer: OpenEnded) -> None:
+        """Let the trainer ask after each validation whether it was enough, and end cleanly then."""
+        validate, end = trainer._maybe_validate, trainer._early_stop
+
+        def validate_and_score() -> float | None:
+            is_due = trainer._should_validate()
+            validate()
+            return 0.0 if is_due else None  # any score makes the trainer ask
+
+        def end_and_save() -> Any:
+            state = end()
+            trainer._stop_requested = False  # an end like any other, no failure
+            self._save(trainer.step_nr)
+            return state
+
+        trainer._maybe_validate = validate_and_score  # type: ignore[method-assign]
+        trainer._maybe_request_early_stop = (  # type: ignore[method-assign]
+            lambda score: self._ask_main(self._is_enough, trainer.step_nr)
+        )
+        trainer._early_stop = end_and_save  # type: ignore[method-assign]
+
+    def _repair(self, trainer: OpenEnded) -> bool:
+        """Validate and save what the killed process could not; tells whether that was the end."""
         step = trainer.step_nr
         if self._ask_main(self._needs_validation, step):
             trainer._validate()
-        if step >= self._num_steps and self._ask_main(self._needs_model, step):
+        is_enough = self._ask_main(self._is_enough, step)
+        if (is_enough or step >= self._num_steps) and self._ask_main(self._needs_model, step):
             self._save(step)
+        return is_enough
 
     def _adopt_schedule(self, schedule: dict[str, Any]) -> None:
         """Go on along the schedule of this configuration if it is longer than the restored one."""

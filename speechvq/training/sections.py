@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +34,7 @@ from fairseq2.recipe.config import (
 )
 
 from speechvq.training.config import OptimizerConfig, Precision, Schedule, TrainConfig
+from speechvq.training.freezing import RateGroup
 
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
@@ -65,8 +67,15 @@ class EngineConfig:
     common: CommonSection
 
 
-def create_engine_config(config: TrainConfig) -> EngineConfig:
-    """Map our configuration to fairseq2's sections."""
+def create_engine_config(
+    config: TrainConfig, rate_groups: Sequence[RateGroup] = ()
+) -> EngineConfig:
+    """Map our configuration to fairseq2's sections.
+
+    Args:
+        config: Our configuration.
+        rate_groups: Parameters that learn at a rate of their own.
+    """
     is_fp32 = config.precision is Precision.fp32
     return EngineConfig(
         model=ModelSection(
@@ -87,7 +96,7 @@ def create_engine_config(config: TrainConfig) -> EngineConfig:
             max_grad_norm=config.optimizer.max_grad_norm,
         ),
         optimizer=OptimizerSection(
-            name=ADAMW_OPTIMIZER, config=_create_adamw_config(config.optimizer)
+            name=ADAMW_OPTIMIZER, config=_create_adamw_config(config.optimizer, rate_groups)
         ),
         lr_scheduler=_create_schedule(config.optimizer, config.steps),
         regime=RegimeSection(
@@ -112,13 +121,23 @@ def create_engine_config(config: TrainConfig) -> EngineConfig:
     )
 
 
-def _create_adamw_config(optimizer: OptimizerConfig) -> AdamWConfig:
+def _create_adamw_config(
+    optimizer: OptimizerConfig, rate_groups: Sequence[RateGroup]
+) -> AdamWConfig:
+    # A parameter belongs to the first group that matches its name.
+    groups = []
+    for group in rate_groups:
+        lr = group.scale * optimizer.lr
+        groups += [
+            AdamWGroupConfig(params=f"(?={group.pattern}){NO_DECAY}", lr=lr, weight_decay=0.0),
+            AdamWGroupConfig(params=group.pattern, lr=lr),
+        ]
     return AdamWConfig(
         lr=optimizer.lr,
         betas=(optimizer.beta1, optimizer.beta2),
         eps=optimizer.eps,
         weight_decay=optimizer.weight_decay,
-        groups=[AdamWGroupConfig(params=NO_DECAY, weight_decay=0.0)],
+        groups=[*groups, AdamWGroupConfig(params=NO_DECAY, weight_decay=0.0)],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from speechvq.data.index import CorpusIndex
+from speechvq.data.origins import describe_origins
 from speechvq.data.randomness import create_generator
 from speechvq.data.records import SAMPLE_RATE
 
@@ -47,3 +48,10 @@ def describe_index(index: CorpusIndex) -> dict[str, Any]:
             for code, count in zip(index.languages, counts, strict=True)
         },
     }
+
+
+def describe_corpus(index: CorpusIndex) -> dict[str, Any]:
+    """Return what a model directory says of the utterances that it was trained on: the same, and
+    their sources and licences.
+    """
+    return {**describe_index(index), **describe_origins(index)}

@@ -168,16 +168,16 @@ def test_what_transformers_has_not_is_refused_by_name(
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
 
-def test_recognisers_other_formats_and_full_directories_are_refused(tmp_path: Path) -> None:
+def test_languages_other_formats_and_full_directories_are_refused(tmp_path: Path) -> None:
     config = create_config("group")
     recognizer = create_ctc_model(
         CTCModelConfig(waveform=config.waveform, encoder=config.encoder),
         {"eng_Latn": build_character_vocabulary(["abc"])},
     )
     save_model(tmp_path / "recognizer", recognizer)
-    with pytest.raises(ModelError, match="must hold a pretrained model"):
-        export_model(tmp_path / "recognizer", tmp_path / "theirs")
     save_ours(tmp_path / "ours", config)
+    with pytest.raises(ModelError, match="`--language` must be left out"):
+        export_model(tmp_path / "ours", tmp_path / "theirs", language="eng_Latn")
     with pytest.raises(ModelError, match="`--format` must be one of huggingface, but is 'onnx'"):
         export_model(tmp_path / "ours", tmp_path / "theirs", target="onnx")
     with pytest.raises(ModelError, match="must be a new or empty directory"):

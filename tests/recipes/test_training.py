@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("fairseq2")
 
@@ -136,17 +137,52 @@ def test_finetuning_leaves_the_best_recogniser(finetuned: Path) -> None:
     assert best["cer"] == pytest.approx(min(line["cer"] for line in dev), abs=1e-4)
 
 
-def test_recogniser_learns_tones_from_scratch(corpus: Path, tmp_path: Path) -> None:
+def test_joint_recogniser_learns_tones_from_scratch_and_ends_when_it_knows_them(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
     arguments = [
-        f"corpus={corpus}", "model=null", f"output={tmp_path / 'run'}", "language=hin_Deva",
-        "steps=400", "log_every=50", "validate_every=50", "checkpoint_every=400",
-        "optimizer.lr=6e-3", "mask_prob=0", "channel_mask_prob=0", "speeds=1.0", "dropout=0",
-        "batch.batch_seconds=20", "batch.max_seconds=10", "precision=fp32", "tensorboard=false",
-        *TINY_MODEL,
+        f"corpus={corpus}", "model=null", f"output={run}", "language=[hin_Deva,tam_Taml]",
+        "steps=2000", "log_every=50", "validate_every=50", "checkpoint_every=500",
+        "optimizer.lr=6e-3", "optimizer.warmup_share=0.02", "mask_prob=0", "channel_mask_prob=0",
+        "speeds=1.0", "dropout=0", "early_stop_patience=1", "batch.batch_seconds=20",
+        "batch.max_seconds=10", "precision=fp32", "tensorboard=false", *TINY_MODEL,
     ]  # fmt: skip
     result = run_recipe("finetune", arguments)
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "run" / "best.json").read_text())["cer"] < 0.2
+    dev = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "dev"]
+    steps = json.loads((run / "summary.json").read_text())["steps"]
+    assert steps == dev[-1]["step"] < 2000
+    best = json.loads((run / "best.json").read_text())
+    assert best["cer"] < 0.2
+    for line in dev:
+        rates = [values["cer"] for values in line["languages"].values()]
+        assert len(rates) == 2
+        assert line["cer"] == pytest.approx(sum(rates) / 2, rel=1e-4)
+    assert list(load_ctc_model(run / "model").heads) == ["hin_Deva", "tam_Taml"]
+    weights = hash_weights(run)
+    again = run_recipe("finetune", arguments)
+    assert again.returncode == 0, again.stderr
+    assert "step " not in again.stderr
+    assert hash_weights(run) == weights
+
+
+def test_adapters_leave_the_encoder_and_other_languages_as_they_were(
+    finetuned: Path, corpus: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        f"corpus={corpus}", f"model={finetuned / 'model'}", f"output={tmp_path / 'run'}",
+        "language=tam_Taml", "adapter_dim=4", "keep_languages=true", "steps=10", *SCHEDULE,
+    ]  # fmt: skip
+    result = run_recipe("finetune", arguments)
+    assert result.returncode == 0, result.stderr
+    before, after = load_ctc_model(finetuned / "model"), load_ctc_model(tmp_path / "run" / "model")
+    assert list(after.heads) == ["hin_Deva", "tam_Taml"]
+    for name, parameter in after.named_parameters():
+        if name.startswith(("encoder.", "heads.hin_Deva.")):
+            assert torch.equal(parameter, before.state_dict()[name]), name
+    assert not any(adapter.up.weight.any() for adapter in after.adapters["hin_Deva"])
+    assert all(adapter.up.weight.any() for adapter in after.adapters["tam_Taml"])
 
 
 def test_language_without_text_is_refused_with_what_there_is(corpus: Path, tmp_path: Path) -> None:

@@ -53,6 +53,24 @@ def test_natural_sampling_uses_each_utterance_exactly_once(
 
 @settings(max_examples=40, deadline=None)
 @given(
+    counts=st.lists(st.integers(1, 60), min_size=2, max_size=5),
+    seed=st.integers(0, 1000),
+)
+def test_batches_of_one_language_lose_nothing_and_hold_no_other(
+    counts: list[int], seed: int
+) -> None:
+    index = create_index(counts, np.random.default_rng(seed))
+    batches = plan_epoch(index, create_config(seed=seed, mixes_languages=False), epoch=0)
+    used = np.concatenate([batch.utterances for batch in batches])
+    assert sorted(used.tolist()) == list(range(sum(counts)))
+    assert all(len(set(index.language[batch.utterances])) == 1 for batch in batches)
+    for batch in batches:
+        longest = index.num_samples[batch.utterances].max()
+        assert longest * len(batch.utterances) <= 800_000 or len(batch.utterances) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     seed=st.integers(0, 1000),
     alpha=st.floats(0, 1),

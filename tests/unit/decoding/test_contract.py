@@ -3,7 +3,7 @@ import pytest
 from speechvq.decoding.contract import compare_with_vocabulary
 from speechvq.decoding.language_model import load_language_model
 from speechvq.errors import ModelError
-from speechvq.models.vocabulary import CharacterVocabulary
+from speechvq.models.vocabulary import CharacterVocabulary, GraphemeVocabulary
 
 MBOSHI = CharacterVocabulary("ab")
 
@@ -86,3 +86,13 @@ def test_letters_of_one_side_only_are_told(write_model):
     assert not contract.problems
     assert "(c" not in contract.remarks[0]
     assert contract.remarks[0].endswith("written: c.")
+
+
+def test_clusters_fit_models_of_words_and_no_models_of_characters(write_model):
+    clusters = GraphemeVocabulary(["a", "ab", "b"])  # one label of two code points
+    vocabulary = GraphemeVocabulary(["a", "b", "b\u0301"])
+    _, contract = compare(write_model(lexicon=["a\ta |", "ab\ta b |"]), clusters)
+    assert not contract.problems
+    _, letters = compare(write_model("letters", unit="character"), vocabulary)
+    assert "grapheme clusters" in letters.problems[0]
+    assert "`unit=word`" in letters.problems[0]

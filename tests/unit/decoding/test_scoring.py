@@ -16,10 +16,10 @@ from speechvq.decoding.alignment import (
     count_edits,
     split_units,
 )
+from speechvq.decoding.bootstrap import MIN_SPEAKERS, BootstrapUnit, resample_sums
 from speechvq.decoding.scoring import (
     compare_systems,
     compute_error_rate,
-    resample_sums,
     score_utterances,
 )
 
@@ -147,7 +147,7 @@ def test_one_utterance_has_no_interval():
 
 
 def test_resampling_in_pieces_keeps_every_sample(monkeypatch):
-    monkeypatch.setattr("speechvq.decoding.scoring._CHUNK", 50)
+    monkeypatch.setattr("speechvq.decoding.bootstrap._CHUNK", 50)
     sums = resample_sums(np.ones((20, 2), dtype=np.int64), 101, seed=1)
     assert sums.shape == (101, 2)
     assert (sums == 20).all()
@@ -187,3 +187,67 @@ def test_p_values_of_equal_systems_are_rarely_small():
 def test_other_references_are_refused():
     with pytest.raises(ValueError, match="same utterances"):
         compare_systems(create_counts([1], [2]), create_counts([1], [3]))
+
+
+def test_interval_over_speakers_is_wider_by_the_root_of_their_utterances():
+    # Each speaker's 16 utterances are one and the same: 40 independent observations, not 640.
+    rng = np.random.default_rng(7)
+    errors = np.repeat(rng.binomial(10, 0.4, size=40), 16)
+    speakers = np.repeat([f"s{number:02}" for number in range(40)], 16)
+    rate = compute_error_rate(create_counts(errors, [10] * 640), speakers)
+    assert (rate.unit, rate.num_units) == (BootstrapUnit.SPEAKER, 40)
+    wider = (rate.high - rate.low) / (rate.utterance_high - rate.utterance_low)
+    assert wider == pytest.approx(4, rel=0.1)
+    one_each = compute_error_rate(create_counts(errors[::16], [10] * 40))
+    assert (rate.low, rate.high) == (one_each.low, one_each.high)
+    assert one_each.utterance_low is None
+
+
+def test_speakers_of_independent_utterances_change_little():
+    rng = np.random.default_rng(8)
+    counts = create_counts(rng.binomial(10, 0.4, size=900), [10] * 900)
+    rate = compute_error_rate(counts, [f"s{number % 90}" for number in range(900)])
+    wider = (rate.high - rate.low) / (rate.utterance_high - rate.utterance_low)
+    assert 0.75 < wider < 1.25
+
+
+def test_interval_over_speakers_covers_other_speakers():
+    rng = np.random.default_rng(9)
+    covered = {"speakers": 0, "utterances": 0}
+    names = np.repeat([f"s{number}" for number in range(30)], 10)
+    for _ in range(100):
+        skills = rng.uniform(0.1, 0.5, size=30)
+        errors = rng.binomial(10, np.repeat(skills, 10))
+        rate = compute_error_rate(create_counts(errors, [10] * 300), names, num_resamples=300)
+        covered["speakers"] += rate.low <= 0.3 <= rate.high
+        covered["utterances"] += rate.utterance_low <= 0.3 <= rate.utterance_high
+    assert covered["speakers"] >= 87
+    assert covered["utterances"] <= 80
+
+
+@pytest.mark.parametrize(
+    "speakers",
+    [
+        ["a", "b", "c", "d"] * 5,
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i", ""] * 2,
+        [""] * 20,
+    ],
+)
+def test_few_or_nameless_speakers_are_not_drawn(speakers):
+    assert MIN_SPEAKERS == 5
+    counts = create_counts([1, 2] * 10, [4] * 20)
+    assert compute_error_rate(counts, speakers) == compute_error_rate(counts)
+
+
+def test_paired_test_over_speakers_doubts_what_one_speaker_shows():
+    # The second system is better for the 50 utterances of one speaker of ten, and worse for none.
+    speakers = np.repeat([f"s{number}" for number in range(10)], 50)
+    gain = (speakers == "s3").astype(int) * 3
+    a, b = create_counts([5] * 500, [10] * 500), create_counts(5 - gain, [10] * 500)
+    by_utterance = compare_systems(a, b)
+    by_speaker = compare_systems(a, b, list(speakers))
+    assert by_speaker.difference == by_utterance.difference == pytest.approx(-0.03)
+    assert (by_utterance.unit, by_speaker.unit) == ("utterance", "speaker")
+    assert by_utterance.p_value < 0.001
+    # A resample misses that speaker with probability 0.9^10 = 0.35.
+    assert by_speaker.p_value == pytest.approx(2 * 0.9**10, rel=0.05)

@@ -4,17 +4,22 @@ from pathlib import Path
 import jiwer
 import pytest
 
+from speechvq.data.audio import decode_flac
+from speechvq.data.corpus import read_utterances
 from speechvq.data.records import Utterance
 from speechvq.data.text import get_normalizer
+from speechvq.decoding.calibration import collect_words, compute_calibration
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.evaluation import (
     batch_by_length,
     evaluate,
-    normalize_hypothesis,
     score_recognizer,
 )
 from speechvq.deploy.evaluation_files import read_results
+from speechvq.deploy.evaluation_report import create_report, describe
 from speechvq.deploy.recognizer import Recognizer
+from speechvq.deploy.score_variants import normalize_hypothesis
+from speechvq.deploy.word_confidences import Recognized, recognize_with_confidences
 from speechvq.errors import ConfigError, DataError, ModelError
 
 
@@ -34,6 +39,16 @@ def configure(corpus, recognizer_directory, tmp_path):
 
 def read_metrics(config):
     return json.loads((Path(config.output) / "metrics.json").read_text("utf-8"))
+
+
+def write(monkeypatch, answer):
+    """Have every utterance recognised as what `answer` returns."""
+
+    def recognize(recognizer, waves, language):
+        texts = [answer() for _ in waves]
+        return [Recognized(text=text, confidences=(0.5,) * len(text.split())) for text in texts]
+
+    monkeypatch.setattr("speechvq.deploy.evaluation.recognize_with_confidences", recognize)
 
 
 def test_leaves_three_files_whose_numbers_agree(configure):
@@ -56,7 +71,13 @@ def test_leaves_three_files_whose_numbers_agree(configure):
     assert metrics["real_time_factor"] > 0
     assert metrics["hours"] * 3600 == pytest.approx(sum(result.seconds for result in results), 1e-3)
     assert list(metrics["speakers"]) == ["shin/b", "shin/c"]
+    assert metrics["interval"]["unit"] == metrics["interval_unit"] == "utterance"
+    assert sum(part["num_utterances"] for part in metrics["durations"].values()) == 5
+    assert list(metrics["snr"]) == ["not known"]
+    assert list(metrics["sources"]) == ["shin"]
     page = (Path(config.output) / "report.html").read_text("utf-8")
+    assert "2 speakers, and 5 are needed" in page
+    assert ">Sources<" not in page
     assert "data:audio/flac;base64," in page
     assert "नमस्ते" in page
 
@@ -99,7 +120,7 @@ def test_warnings_tell_of_shared_speakers_and_letters_that_cannot_be_written(con
 
 
 def test_blank_collapse_is_told_with_advice(configure, monkeypatch):
-    monkeypatch.setattr(Recognizer, "recognize", lambda self, waves, language: [""] * len(waves))
+    write(monkeypatch, lambda: "")
     evaluation = score_recognizer(configure())
     assert evaluation.to_metrics()["wer"] == 1
     assert evaluation.to_metrics()["num_empty_hypotheses"] == 10
@@ -108,9 +129,7 @@ def test_blank_collapse_is_told_with_advice(configure, monkeypatch):
 
 def test_examples_are_apart_and_say_something(configure, monkeypatch):
     answers = iter(["", "नमस्ते दुनिया", "", "x", "कल मिलेंगे", *[""] * 9])
-    monkeypatch.setattr(
-        Recognizer, "recognize", lambda self, waves, language: [next(answers) for _ in waves]
-    )
+    write(monkeypatch, lambda: next(answers))
     # One utterance a batch: the answers come in the corpus's order.
     config = configure(language=["hin_Deva"], batch_seconds=0.01)
     evaluation = score_recognizer(config)
@@ -186,3 +205,52 @@ def test_sign_for_unknown_letters_survives_normalisation():
     normalizer = get_normalizer("basic")
     assert normalizer("a⁇b", "eng_Latn") != "a⁇b"
     assert normalize_hypothesis("A⁇b  c", normalizer, "eng_Latn") == "a⁇b c"
+
+
+def test_confidences_in_the_file_give_the_calibration_again(configure):
+    config = configure()
+    evaluate(config)
+    metrics = read_metrics(config)
+    results, _ = read_results(config.output)
+    assert all(len(one.confidences or ()) == len(one.hypothesis.split()) for one in results)
+    confidences, correct, unknown = collect_words(
+        (one.reference, one.hypothesis, one.confidences) for one in results
+    )
+    assert unknown == metrics["num_words_without_confidence"] == 0
+    found = compute_calibration(confidences, correct)
+    written = metrics["calibration"]["all"]
+    assert (
+        written["num_words"]
+        == found.num_words
+        == sum(len(one.hypothesis.split()) for one in results)
+    )
+    assert written["ece"] == pytest.approx(found.ece, abs=1e-5)
+    assert set(metrics["calibration"]) == {"all", "hin_Deva", "mdw_Latn"}
+    assert found.mean_confidence > 0
+
+
+def test_confidences_are_those_of_the_recogniser(corpus, recognizer_directory):
+    recognizer = Recognizer.load(recognizer_directory, device="cpu")
+    rows = list(read_utterances(corpus, splits=["test"], languages=["hin_Deva"]))
+    waves = [decode_flac(row.audio) for row in rows]
+    found = recognize_with_confidences(recognizer, waves, "hin_Deva")
+    assert [one.text for one in found] == recognizer.recognize(waves, "hin_Deva")
+    words = [recognizer.transcribe(wave, "hin_Deva").words for wave in waves]
+    assert any(words)
+    for one, expected in zip(found, words, strict=True):
+        assert one.confidences == pytest.approx([word.confidence for word in expected])
+
+
+def test_many_speakers_are_drawn_as_speakers(configure, monkeypatch):
+    names = iter(f"v{number % 5}" for number in range(10))
+    monkeypatch.setattr("speechvq.deploy.evaluation.name_speaker", lambda row: next(names, "v0"))
+    evaluation = score_recognizer(configure())
+    metrics = evaluation.to_metrics()
+    assert metrics["interval"]["unit"] == "speaker"
+    assert metrics["interval"]["num_units"] == 5
+    assert metrics["cer_interval"] != metrics["cer_interval_over_utterances"]
+    assert evaluation.describe_interval() == "over 5 speakers"
+    assert "95 % over 5 speakers" in describe(evaluation)
+    page = create_report(evaluation, {}).render()
+    assert "over 5 speakers (" in page
+    assert ">Sources<" in page

@@ -13,13 +13,13 @@ from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.config import CTCModelConfig, PretrainModelConfig
 from speechvq.models.config_json import config_from_json, config_to_json
 from speechvq.models.directory import (
-    init_ctc_from_pretrained,
     load_ctc_model,
     load_model,
     load_pretrain_model,
     save_model,
 )
 from speechvq.models.presets import PRESETS, create_preset
+from speechvq.models.transfer import init_ctc_from_pretrained
 from speechvq.models.vocabulary import build_character_vocabulary
 from tests.unit.models.test_pretrain_model import create_config
 

@@ -12,6 +12,7 @@ from speechvq.models.vocabulary import (
     UNKNOWN_TEXT,
     SentencePieceVocabulary,
     build_character_vocabulary,
+    build_grapheme_vocabulary,
     vocabulary_from_json,
 )
 
@@ -90,3 +91,23 @@ def test_sentencepiece():
     assert vocabulary_from_json(document).labels == vocabulary.labels
     with pytest.raises(ModelError, match="sentencepiece"):
         SentencePieceVocabulary(b"not a model")
+
+
+def test_grapheme_clusters_are_labels_and_rare_ones_are_spelled():
+    vocabulary = build_grapheme_vocabulary(["क्षि क्षि कि", "क्षि नी"], min_count=2)
+    assert "क्षि" in vocabulary.labels
+    assert "कि" not in vocabulary.labels  # once only
+    assert {"क", "ि", "्", "ष", "न", "ी"} <= set(vocabulary.labels)
+    ids = vocabulary.encode("क्षि कि")
+    assert [vocabulary.labels[index] for index in ids] == ["क्षि", "|", "क", "ि"]
+    assert vocabulary.decode(ids) == "क्षि कि"
+    assert vocabulary.unknown_characters("क्षि कीख|") == {"ख", "|"}
+    assert vocabulary.encode("ख") == [UNKNOWN_ID]
+
+
+def test_grapheme_vocabulary_survives_json():
+    vocabulary = build_grapheme_vocabulary([TEXT], min_count=1)
+    again = vocabulary_from_json(json.loads(json.dumps(vocabulary.to_json())))
+    assert again.encode(TEXT) == vocabulary.encode(TEXT)
+    assert len(vocabulary.encode(TEXT)) < len(build_character_vocabulary([TEXT]).encode(TEXT))
+    assert again.decode(again.encode(TEXT)) == TEXT

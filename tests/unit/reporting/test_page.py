@@ -1,4 +1,5 @@
 import base64
+import html
 import io
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,7 @@ import soundfile
 
 from speechvq.reporting.cells import Cell, format_value
 from speechvq.reporting.charts import Series, draw_lines
-from speechvq.reporting.page import Metric, Page, find_edit_kind
+from speechvq.reporting.page import EditorEntry, Metric, Page, find_edit_kind
 
 EVIL = "<script>alert('x')</script>&\"quote\""
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -32,6 +33,8 @@ def fill(page: Page, text: str) -> None:
     page.add_figure(draw_lines([], x_label="x", y_label="y"), caption=text, alt=text)
     page.add_audio(create_wav(), label=text)
     page.add_alignment([(text, text), (text, None), (None, text)])
+    entry = EditorEntry(id=text, text=text, audio=create_wav(), note=text, second_text=text)
+    page.add_editor([entry], file_name=text, stamp=text, language="hi")
     with page.section(text), page.grid(), page.card():
         page.add_paragraph(text)
 
@@ -98,6 +101,24 @@ def test_audio_is_inside_and_whole():
     assert base64.b64decode(found.group(1)) == create_wav()
     with pytest.raises(ValueError, match="FLAC, WAV or Ogg"):
         page.add_audio(b"\x00\x01\x02\x03")
+
+
+def test_fields_hold_their_texts_and_only_their_pages_have_the_script():
+    page = Page("x")
+    assert "localStorage" not in page.render()
+    text = "\nleading line, </textarea> and देव"
+    page.add_editor(
+        [EditorEntry(id="u1", text=text, audio=create_wav())], file_name="c.tsv", stamp="s"
+    )
+    parser = parse(page)
+    fields = dict(parser.tags)
+    assert fields["textarea"]["aria-label"] == "Text of u1"
+    assert (fields["audio"]["src"] or "").startswith("data:audio/flac;base64,")
+    # The parser of HTML drops one line break at the begin of a field.
+    shown = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", page.render(), re.DOTALL)
+    assert shown
+    assert html.unescape(shown.group(1)) == text
+    assert "localStorage" in page.render()
 
 
 def test_figures_do_not_share_ids():

@@ -17,8 +17,9 @@ from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import EncoderConfig, Features, GumbelConfig, PretrainModelConfig
 from speechvq.models.directory import save_model
 from speechvq.models.vocabulary import build_character_vocabulary
-from speechvq.training.config import FinetuneConfig
+from speechvq.training.finetune_config import FinetuneConfig
 from speechvq.training.recognition_data import create_recognizer_model, load_recognition_data
+from tests.support.corpora import write_tone_corpus
 
 ARCHITECTURE = PretrainModelConfig(
     features=Features.fbank,
@@ -28,11 +29,11 @@ ARCHITECTURE = PretrainModelConfig(
     quantizer=GumbelConfig(codebook_size=4, code_dim=8),
     final_dim=8,
 )
-VOCABULARY = build_character_vocabulary(["abc"])
+VOCABULARIES = {"hin_Deva": build_character_vocabulary(["abc"])}
 
 
 def create_config(**changes: object) -> FinetuneConfig:
-    values = {"language": "hin_Deva", "architecture": ARCHITECTURE, "output": "run", **changes}
+    values = {"language": ["hin_Deva"], "architecture": ARCHITECTURE, "output": "run", **changes}
     return FinetuneConfig(**values)  # type: ignore[arg-type]
 
 
@@ -46,9 +47,9 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("num_reset", [0, 1, 3])
 def test_reset_layers_are_new_and_the_others_pretrained(pretrained: Path, num_reset: int) -> None:
-    plain = create_recognizer_model(create_config(model=str(pretrained)), VOCABULARY)
+    plain = create_recognizer_model(create_config(model=str(pretrained)), VOCABULARIES)
     config = create_config(model=str(pretrained), reset_layers=num_reset)
-    model = create_recognizer_model(config, VOCABULARY)
+    model = create_recognizer_model(config, VOCABULARIES)
     for number in range(3):
         ours = model.encoder.transformer.layers[number].state_dict()
         theirs = plain.encoder.transformer.layers[number].state_dict()
@@ -60,11 +61,11 @@ def test_reset_layers_are_new_and_the_others_pretrained(pretrained: Path, num_re
 def test_more_reset_layers_than_there_are_is_refused(pretrained: Path) -> None:
     config = create_config(model=str(pretrained), reset_layers=4)
     with pytest.raises(ConfigError, match="at most the model's 3, but is 4"):
-        create_recognizer_model(config, VOCABULARY)
+        create_recognizer_model(config, VOCABULARIES)
 
 
 def test_from_scratch_learns_the_front_end_too() -> None:
-    model = create_recognizer_model(create_config(dropout=0.25), VOCABULARY)
+    model = create_recognizer_model(create_config(dropout=0.25), VOCABULARIES)
     assert model.config.feature_grad_scale == 1.0
     assert model.config.encoder.dropout == 0.25
     assert ARCHITECTURE.encoder.dropout == 0.1  # the caller's configuration stays as it was
@@ -104,7 +105,44 @@ def test_what_cannot_be_learned_is_left_out_and_named(tmp_path: Path) -> None:
     assert "`u2` (99 labels" in notes or "`u2` (109 labels" in notes
     assert "'d' ×1 (first in `u4`)" in notes
     assert "learned from scratch" in notes
-    assert sorted(set("abc")) == list(data.vocabulary.labels[3:])
+    assert sorted(set("abc")) == list(data.vocabularies["hin_Deva"].labels[3:])
+
+
+def test_doubtful_text_is_told_before_the_first_step(tmp_path: Path) -> None:
+    rows: list[tuple[str, str, float, list[str]]] = [
+        *[("train", "abc ab", 1.0, [])] * 5,
+        ("train", "abz", 1.0, []),
+        ("dev", "abc ab", 1.0, []),
+        ("dev", "cab", 1.0, []),
+        ("test", "abz", 1.0, []),
+    ]
+    corpus = write_corpus(tmp_path / "corpus", rows)
+    notes = load_recognition_data(create_config(corpus=[str(corpus)])).notes
+    assert (
+        "1 of 4 characters of `hin_Deva` occur less than 5 times in the training text, too seldom "
+        "to be learned: 'z'."
+    ) in notes
+    shared = [note for note in notes if "word for word" in note]
+    assert len(shared) == 2
+    assert shared[0].startswith("1 of 2 sentences of `dev` (hin_Deva)")
+    assert shared[1].startswith("1 of 1 sentences of `test` (hin_Deva)")
+
+
+def test_each_language_has_a_vocabulary_and_all_means_all(tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "corpus", counts={"train": 3, "dev": 1})
+    for language in (["tam_Taml", "hin_Deva"], ["all"]):
+        data = load_recognition_data(create_config(corpus=[str(corpus)], language=language))
+        assert list(data.vocabularies) == ["hin_Deva", "tam_Taml"]
+        assert (len(data.train), len(data.dev)) == (6, 2)
+    model = create_recognizer_model(create_config(), data.vocabularies)
+    assert list(model.heads) == ["hin_Deva", "tam_Taml"]
+
+
+def test_one_language_without_text_is_named(tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "corpus", counts={"train": 3})
+    config = create_config(corpus=[str(corpus)], language=["hin_Deva", "ben_Beng"])
+    with pytest.raises(DataError, match="no transcribed utterance of `language=ben_Beng`"):
+        load_recognition_data(config)
 
 
 def test_nothing_left_is_an_error_with_the_reason(tmp_path: Path) -> None:
@@ -118,9 +156,9 @@ def test_sentencepiece_vocabulary_is_learned_from_the_training_text(tmp_path: Pa
     rows = [("train", text, 2.0, []) for text in ("abc abd", "abd bcd", "cab bad", "dab cab")]
     corpus = write_corpus(tmp_path / "corpus", rows)
     config = create_config(corpus=[str(corpus)], vocabulary="sentencepiece", sentencepiece_size=10)
-    vocabulary = load_recognition_data(config).vocabulary
+    vocabulary = load_recognition_data(config).vocabularies["hin_Deva"]
     assert vocabulary.decode(vocabulary.encode("abc bad")) == "abc bad"
-    assert load_recognition_data(config).vocabulary.to_json() == vocabulary.to_json()
+    assert load_recognition_data(config).vocabularies["hin_Deva"].to_json() == vocabulary.to_json()
 
 
 def test_subset_is_fixed_and_the_vocabulary_is_its_own(tmp_path: Path) -> None:
@@ -131,6 +169,6 @@ def test_subset_is_fixed_and_the_vocabulary_is_its_own(tmp_path: Path) -> None:
     data = load_recognition_data(config)
     assert len(data.train) == 2
     assert data.train.texts is not None
-    assert set(data.vocabulary.labels[3:]) == set("".join(data.train.texts))
+    assert set(data.vocabularies["hin_Deva"].labels[3:]) == set("".join(data.train.texts))
     assert load_recognition_data(config).train.ids == data.train.ids
     assert len(data.dev) == 1

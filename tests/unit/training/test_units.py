@@ -50,7 +50,7 @@ def fail(*args: object) -> Any:
             torch.nn.Identity(), create_objective(), lambda step: 1.0, lambda: True
         ),
         lambda: CTCEvalUnit(
-            torch.nn.Identity(), "hin_Deva", build_character_vocabulary(["a"]), fail, fail,
+            torch.nn.Identity(), {"hin_Deva": build_character_vocabulary(["a"])}, fail, fail,
             lambda: True,
         ),
     ],
@@ -77,6 +77,7 @@ def create_ctc_batch(num_frames: list[int], num_blanks: list[int]) -> CTCBatch:
         waveform=torch.tensor(num_blanks, dtype=torch.float32)[:, None],
         lengths=torch.tensor(num_frames),
         languages=torch.zeros(len(num_frames), dtype=torch.int64),
+        language="hin_Deva",
         targets=torch.ones(len(num_frames), 1, dtype=torch.int64),
         target_lengths=torch.ones(len(num_frames), dtype=torch.int64),
         texts=["a"] * len(num_frames),
@@ -87,7 +88,7 @@ def create_ctc_batch(num_frames: list[int], num_blanks: list[int]) -> CTCBatch:
 
 
 def test_shares_count_frames_and_utterances_whatever_the_batches() -> None:
-    unit = CTCUnit(Recognizer(), "hin_Deva", 0, lambda _: None, lambda _: None, lambda _: None)
+    unit = CTCUnit(Recognizer(), lambda _: None, lambda _: None)
     bag = MetricBag(device=torch.device("cpu"))
     unit.prepare_metric_bag(bag)
     unit.process_batch(create_ctc_batch([10, 10, 20], [10, 2, 5]), bag)  # one of three is empty
