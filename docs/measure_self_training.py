@@ -35,7 +35,7 @@ COMMAND = (
     "python docs/measure_self_training.py --corpus corpus --model runs/pretrained/model "
     "--runs runs --machine '…'"
 )
-LANGUAGE, SOURCE, MINUTES, STEPS, ROUNDS = "mdw_Latn", "mboshi", 10, 1000, 3
+LANGUAGE, SOURCE, MINUTES, STEPS, ROUNDS = "mdw_Latn", "mboshi", 10, 500, 3
 FINETUNE = [
     f"where=source={SOURCE}", f"language={LANGUAGE}", f"steps={STEPS}", "precision=fp32",
     "validate_every=250", "checkpoint_every=250", "log_every=50", "tensorboard=false",

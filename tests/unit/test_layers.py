@@ -13,8 +13,6 @@ import pytest
 PLAIN_TORCH_PACKAGES = ("speechvq.nn", "speechvq.models")
 STANDARD = set(sys.stdlib_module_names)
 ALLOWED_THERE = {"torch", "numpy", "safetensors", "regex", "speechvq"} | STANDARD
-    sys.stdlib_module_names
-)
 ALLOWED_WHERE_USED = {"sentencepiece"}
 """Imported inside the function that needs it, so that nobody else does."""
 
