@@ -5,9 +5,9 @@
         --model MODEL --language hin_Deva
 
 Utterances of the corpus are joined to one FLAC file of three hours, and to its first 30 s and first
-half hour. Each is transcribed by `speechvq transcribe` with two threads, in a process of its own.
-Memory is that process's highest less what it has when torch is imported; the process that decodes
-the audio is counted beside it.
+half hour. Each is transcribed by `speechvq transcribe`, in a process of its own. Memory is that
+process's highest less what it has when torch is imported; the process that decodes the audio is
+counted beside it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 
 COMMAND = (
     "python docs/measure_long_recording.py --corpus corpus --work work --model hindi/model "
-    "--language hin_Deva --machine '…'"
+    "--language hin_Deva --threads 1 --machine '…'"
 )
 RATE = 16_000
 LENGTHS = {"30 s": 30, "30 min": 30 * 60, "3 h": 3 * 3600}
 """Name in the table: seconds."""
-THREADS = 2
 _POLL_SECONDS = 0.1
 
 
@@ -72,20 +71,21 @@ def write_recordings(corpus: Path, language: str, work: Path) -> dict[str, Path]
     return paths
 
 
-def transcribe(path: Path, output: Path, model: Path, language: str) -> dict[str, Any]:
+def transcribe(options: argparse.Namespace, output: Path) -> dict[str, Any]:
     """Transcribe a file in this process; returns what it took."""
     import torch
 
     from recipes.transcribe import main as run_transcribe
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(options.threads)
     torch.ones(256, 256) @ torch.ones(256, 256)  # the libraries that multiply are loaded late
     before = read_memory("VmHWM")
     decoders = [0]
     threading.Thread(target=_watch_children, args=(decoders,), daemon=True).start()
     sys.argv = [
-        "transcribe", str(path), "--model", str(model), "--language", language, "--device", "cpu",
-        "--output-dir", str(output), "--output-format", "json,txt", "--overwrite",
+        "transcribe", str(options.part), "--model", str(options.model), "--device", "cpu",
+        "--language", options.language, "--output-dir", str(output), "--output-format", "json,txt",
+        "--overwrite",
     ]  # fmt: skip
     begin = time.perf_counter()
     code = run_transcribe()
@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace) -> None:
     for name, path in paths.items():
         found[name] = run_part(
             str(Path(__file__).resolve()), *sys.argv[1:], "--part", str(path),
-            environment={"OMP_NUM_THREADS": str(THREADS)},
+            environment={"OMP_NUM_THREADS": str(options.threads)},
         )  # fmt: skip
         if found[name]["code"]:
             raise SystemExit(f"`speechvq transcribe` left with {found[name]['code']} at {path}.")
@@ -166,16 +166,16 @@ def measure(options: argparse.Namespace) -> None:
                  "first words as in 30 s alone"],
         rows=rows,
         notes=[
-            f"`speechvq transcribe`, greedy, {THREADS} threads, one FLAC file, utterances joined "
-            "without pauses, so that the end of the 30 s cuts a word. Wall time is from loading "
-            "the model on; CPU time is of both processes, imports included. Equal words are equal "
-            "in times and confidences, too; the promise is all but the one at the boundary.",
+            f"`speechvq transcribe`, greedy, threads: {options.threads}, one FLAC file, utterances "
+            "joined without pauses, so that the end of the 30 s cuts a word. Wall time is from "
+            "loading the model on; CPU time is of both processes, imports included. Equal words "
+            "are equal in times and confidences, too; the promise is all but the one at the end.",
             f"An interpreter with torch imported has {found[last]['import_mib']:.0f} MiB. "
             "Memory is the highest (`VmHWM`); the bound is 1 GB above torch.",
         ],
         headline=[
             {
-                "what": f"a recording of {last} through `speechvq transcribe`, 2 threads: memory "
+                "what": f"a recording of {last} through `speechvq transcribe`: memory "
                 "above an interpreter with torch imported, speed, first words as in the first 30 s "
                 "alone",
                 "figure": f"{found[last]['mib'] + found[last]['decoder_mib']:.0f} MiB, "
@@ -192,13 +192,14 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", type=parse_path, required=True, help="a recogniser")
     parser.add_argument("--language", default="hin_Deva", help="its head (default: hin_Deva)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
     parser.add_argument("--part", type=parse_path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part is None:
         measure(options)
         return
     output = options.work / "transcripts"
-    print(json.dumps(transcribe(options.part, output, options.model, options.language)))
+    print(json.dumps(transcribe(options, output)))
 
 
 if __name__ == "__main__":
