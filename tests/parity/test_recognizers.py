@@ -143,7 +143,9 @@ def test_each_language_has_a_directory_with_its_adapters(
     ours = save_ours(tmp_path / "ours", vocabularies=vocabularies, adapter_dim=5)
     words = [str(tmp_path / "ours"), str(tmp_path / "theirs"), "--to", "huggingface"]
     export.run(export.parse_arguments(words))
-    assert "preprocessor_config.json" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "preprocessor_config.json" in printed
+    assert "drops the spaces beside" in printed
     for language in vocabularies:
         compare_outputs(ours, tmp_path / "theirs" / language, compare, None, language)
     export.run(
