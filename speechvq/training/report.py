@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechvq.reporting.cells import Cell
 from speechvq.reporting.charts import Series, draw_lines
 from speechvq.reporting.page import Metric, Page
 from speechvq.training.metrics import read_metrics
@@ -140,18 +141,28 @@ def _add_language_rates(page: Page, lines: list[Line]) -> None:
         Series(
             name=code,
             x=[line["step"] for line in dev if code in line["languages"]],
-            y=[line["languages"][code]["cer"] for line in dev if code in line["languages"]],
+            y=[100 * line["languages"][code]["cer"] for line in dev if code in line["languages"]],
         )
         for code in codes
     ]
     page.add_figure(
-        draw_lines(series, x_label="update", y_label="share"),
+        draw_lines(series, x_label="update", y_label="CER on dev in %"),
         caption="Character error rate on dev per language",
     )
     last = dev[-1]["languages"]
     page.add_table(
         ["language", "CER on dev", "WER on dev"],
-        [[code, last[code]["cer"], last[code]["wer"]] for code in codes if code in last],
+        [
+            [
+                code,
+                *(
+                    Cell(value=rate, text=f"{100 * rate:.1f} %")
+                    for rate in (one["cer"], one["wer"])
+                ),
+            ]
+            for code in codes
+            if (one := last.get(code)) is not None
+        ],
         caption="The last validation, greedy decoding.",
     )
 
