@@ -64,7 +64,7 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     train, vocabularies = load_transcribed(config, notes)
     if config.labels:
         train = add_labels(config, train, vocabularies, notes)
-    encoder, num_frames = _read_encoder(config)
+    encoder, num_frames = _read_encoder(config, sorted(vocabularies), notes)
     train = leave_out_unalignable(train, vocabularies, num_frames, notes)
     languages = _leave_out_empty(config, train, sorted(vocabularies), notes)
     vocabularies = {language: vocabularies[language] for language in languages}
@@ -246,10 +246,20 @@ def _train_sentencepiece(language: str, texts: list[str], size: int) -> Vocabula
     return SentencePieceVocabulary(model.getvalue())
 
 
-def _read_encoder(config: FinetuneConfig) -> tuple[EncoderConfig, Callable[[int], int]]:
-    """Return the shape of the encoder that will learn, and samples → frames."""
+def _read_encoder(
+    config: FinetuneConfig, languages: Sequence[str], notes: list[str]
+) -> tuple[EncoderConfig, Callable[[int], int]]:
+    """Return the shape of the encoder that will learn, and samples → frames; note heads that
+    `keep_languages` does not keep.
+    """
     if config.model is not None:
         model = load_model(config.model)
+        known = model.vocabularies if isinstance(model, CTCModel) else {}
+        if config.keep_languages and (replaced := [code for code in languages if code in known]):
+            notes.append(
+                f"`{', '.join(replaced)}`, which `model` knows, gets a new head and new adapters; "
+                "`keep_languages` keeps its other languages."
+            )
         return model.config.encoder, model.num_frames
     return config.architecture.encoder, create_pretrain_model(config.architecture).num_frames
 

@@ -152,7 +152,6 @@ DIRECTORIES = {
     "wide": set_in("model", "encoder", "model_dim", value=10**12),
     "wide inside": set_in("model", "encoder", "ffn_dim", value=10**30),
     "many filters": set_in("model", "fbank", "num_mels", value=10**9),
-    "wide adapters": set_in("model", "adapter_dim", value=1 << 20),
     "adapters of negative width": set_in("model", "adapter_dim", value=-1),
     "corpus that is a list": set_in("corpus", value=["sources"]),
     "not a number": set_in("model", "encoder", "dropout", value=float("nan")),

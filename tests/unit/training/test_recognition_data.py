@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ ARCHITECTURE = PretrainModelConfig(
     final_dim=8,
 )
 VOCABULARIES = {"hin_Deva": build_character_vocabulary(["abc"])}
+TAMIL = {"tam_Taml": build_character_vocabulary(["de"])}
 
 
 def create_config(**changes: object) -> FinetuneConfig:
@@ -175,6 +177,19 @@ def test_nothing_but_flagged_transcripts_is_told_before_a_vocabulary_is_made(
     config = create_config(corpus=[str(corpus)], vocabulary=vocabulary)
     with pytest.raises(DataError, match=r"`hin_Deva` is left to learn from: 1 of 1 .*allow_digits"):
         load_transcribed(config, [])
+
+
+def test_language_that_is_not_kept_is_told(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", [("train", "abc ab", 1.0, [])])
+    model = create_recognizer_model(create_config(), {**VOCABULARIES, **TAMIL})
+    save_model(tmp_path / "model", model)
+    config = create_config(
+        corpus=[str(corpus)], model=str(tmp_path / "model"), adapter_dim=2, keep_languages=True
+    )
+    notes = load_recognition_data(config).notes
+    assert sum("`hin_Deva`, which `model` knows, gets a new head" in note for note in notes) == 1
+    notes = load_recognition_data(replace(config, keep_languages=False)).notes
+    assert not any("gets a new head" in note for note in notes)
 
 
 def test_one_language_without_text_is_named(tmp_path: Path) -> None:
