@@ -28,8 +28,8 @@ _CURVES = (
     ("vq_loss", "Loss of the codebook", "mean square"),
     ("diversity_loss", "Diversity loss", "share of unused codebook"),
     ("loss", "Loss", "nats"),
-    ("cer", "Character error rate on dev", "share"),
-    ("wer", "Word error rate on dev", "share"),
+    ("cer", "Character error rate on dev", "%"),
+    ("wer", "Word error rate on dev", "%"),
     ("blank_share", "Frames that say blank", "share"),
     ("grad_norm", "Gradient norm before clipping", "norm"),
     ("temperature", "Temperature of the Gumbel softmax", "temperature"),
@@ -116,7 +116,7 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
     page.add_heading("Curves")
     with page.grid():
         for name, heading, unit in _CURVES:
-            series = _collect(lines, name)
+            series = _collect(lines, name, scale=100 if unit == "%" else 1)
             if series:
                 picture = draw_lines(series, x_label="update", y_label=unit)
                 with page.card():
@@ -167,12 +167,12 @@ def _add_language_rates(page: Page, lines: list[Line]) -> None:
     )
 
 
-def _collect(lines: list[Line], name: str) -> list[Series]:
-    """Make one curve a split of one value."""
+def _collect(lines: list[Line], name: str, *, scale: float = 1) -> list[Series]:
+    """Make one curve a split of one value, multiplied."""
     series = []
     for split in sorted({line["split"] for line in lines}, reverse=True):
         points = [
-            (line["step"], value)
+            (line["step"], scale * value)
             for line in lines
             if line["split"] == split and isinstance(value := line.get(name), (int, float))
         ]
