@@ -16,6 +16,9 @@ from speechvq.training.recorder import format_duration
 
 Line = dict[str, Any]
 
+MANY_NOTES = 4
+"""More are folded away."""
+
 TASK_LOSSES = ("contrastive_loss", "prediction_loss")
 """What the loss of pretraining's task may be called."""
 
@@ -60,8 +63,7 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     config = _read_json(directory / "config.json")
     page = Page(title, f"{config.get('output', directory)}")
     _add_headline(page, lines, summary)
-    for note in summary.get("notes", []):
-        page.add_paragraph(note, tone="note")
+    _add_notes(page, summary.get("notes", []))
     if summary.get("blank"):
         page.add_paragraph(summary["blank"], tone="warning")
     _add_curves(page, lines)
@@ -74,6 +76,16 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     path = directory / "report.html"
     page.write(path)
     return path
+
+
+def _add_notes(page: Page, notes: Sequence[str]) -> None:
+    if not notes:
+        return
+    with page.section(
+        f"What was noticed before the first update ({len(notes)})", open=len(notes) <= MANY_NOTES
+    ):
+        for note in notes:
+            page.add_paragraph(note, tone="note")
 
 
 def _read_json(path: Path) -> Line:
