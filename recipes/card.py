@@ -8,10 +8,9 @@ Hugging Face reads. `--results` may be given several times, an output of `evalua
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from speechvq.errors import SpeechvqError
+from speechvq.config.flags import run_verb
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,11 +34,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Runs the verb `card`."""
-    try:
-        run(parse_arguments())
-    except SpeechvqError as error:
-        print(f"speechvq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_verb(run, parse_arguments)
 
 
 if __name__ == "__main__":

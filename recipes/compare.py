@@ -7,11 +7,10 @@ training runs are compared by what differs in their configurations, their figure
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechvq.errors import SpeechvqError
+from speechvq.config.flags import run_verb
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,11 +57,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Runs the verb `compare`."""
-    try:
-        run(parse_arguments())
-    except SpeechvqError as error:
-        print(f"speechvq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_verb(run, parse_arguments)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ tokens.txt, for onnxruntime and sherpa-onnx (docs/exporting.md). Paths may be fl
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from speechvq.config.flags import add_word_or_flag, parse_words_and_flags
-from speechvq.errors import SpeechvqError
+from speechvq.config.flags import add_word_or_flag, parse_words_and_flags, run_verb
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -71,11 +69,7 @@ def _run_onnx(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Runs the verb `export`."""
-    try:
-        run(parse_arguments())
-    except SpeechvqError as error:
-        print(f"speechvq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_verb(run, parse_arguments)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ What is kept, and what is not: docs/importing.md.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from speechvq.config.flags import add_word_or_flag, parse_words_and_flags
-from speechvq.errors import SpeechvqError
+from speechvq.config.flags import add_word_or_flag, parse_words_and_flags, run_verb
 
 if TYPE_CHECKING:
     from speechvq.models.importing import ImportedModel
@@ -215,11 +213,7 @@ def _describe_temperature(imported: ImportedModel) -> str:
 
 def main() -> None:
     """Runs the verb `import`."""
-    try:
-        run(parse_arguments())
-    except SpeechvqError as error:
-        print(f"speechvq: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_verb(run, parse_arguments)
 
 
 if __name__ == "__main__":

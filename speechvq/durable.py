@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -33,6 +36,26 @@ def write_durably(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def create_directory(output: Path) -> Iterator[Path]:
+    """Gives a directory to fill, which then stands at its place whole; or not at all, should the
+    filling fail.
+
+    Args:
+        output: Its place: new, or an empty directory.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        yield work
+        output.mkdir(exist_ok=True)  # with the rights of any new directory
+        work.chmod(output.stat().st_mode & 0o777)
+        work.replace(output)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def sync_files(directory: Path) -> None:

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+
+from speechvq.errors import SpeechvqError
 
 
 def add_word_or_flag(parser: argparse.ArgumentParser, name: str, *, help: str) -> None:
@@ -43,6 +46,23 @@ def parse_words_and_flags(
         setattr(options, name, flag if word is None else word)
         delattr(options, _name_flag(name))
     return options
+
+
+def run_verb(
+    run: Callable[[argparse.Namespace], object], parse: Callable[[], argparse.Namespace]
+) -> None:
+    """Parses the process's command line and runs a verb; an error of ours ends the process with its
+    sentence and its exit code.
+
+    Args:
+        run: The verb.
+        parse: Returns its options.
+    """
+    try:
+        run(parse())
+    except SpeechvqError as error:
+        print(f"speechvq: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def _name_flag(name: str) -> str:

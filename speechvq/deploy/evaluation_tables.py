@@ -78,8 +78,8 @@ def _add_chart(page: Page, groups: Sequence[GroupScore]) -> None:
     if len(groups) > _MOST_BARS:
         return
     series = [
-        _bar_series("WER", [group.wer for group in groups]),
-        _bar_series("CER", [group.cer for group in groups]),
+        create_bars("WER", [group.wer for group in groups]),
+        create_bars("CER", [group.cer for group in groups]),
     ]
     chart = draw_bars([group.name for group in groups], series, y_label="error rate in %")
     page.add_figure(
@@ -110,7 +110,9 @@ def _add_table(page: Page, head: str, groups: Sequence[GroupScore]) -> None:
     page.add_table(columns + ["95 % over"] * by_speaker + ["all blank"], rows)
 
 
-def _bar_series(name: str, rates: Sequence[ErrorRate]) -> BarSeries:
+def create_bars(name: str, rates: Sequence[ErrorRate]) -> BarSeries:
+    """Returns bars in percent with their intervals; none where there is no rate."""
+
     def percent(values: Sequence[float | None]) -> list[float]:
         return [float("nan") if value is None else 100 * value for value in values]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from speechvq.decoding.scoring import Comparison, ErrorRate
-from speechvq.deploy.evaluation_tables import format_rate, rate_cell
+from speechvq.deploy.evaluation_tables import create_bars, format_rate, rate_cell
 from speechvq.deploy.leaderboard import SIGNIFICANCE, Entry, Leaderboard
 from speechvq.deploy.result_table import ResultTable
 from speechvq.reporting.cells import Cell, Value
-from speechvq.reporting.charts import BarSeries, draw_bars
+from speechvq.reporting.charts import draw_bars
 from speechvq.reporting.page import Page
 
 _NAMES = {"wer": "WER", "cer": "CER", "cer_no_spaces": "CER without spaces"}
@@ -59,7 +59,7 @@ class LeaderboardTable(ResultTable):
             if len(board.entries) <= _MOST_BARS:
                 names = [str(entry.rank) for entry in board.entries]
                 series = [
-                    _create_bars(_NAMES[name], [entry.rates[name] for entry in board.entries])
+                    create_bars(_NAMES[name], [entry.rates[name] for entry in board.entries])
                     for name in ("wer", "cer")
                 ]
                 chart = draw_bars(names, series, y_label="error rate in %", x_label="rank")
@@ -203,18 +203,6 @@ def _interval(rate: ErrorRate) -> str:
     if rate.low is None or rate.high is None:
         return "–"
     return f"{100 * rate.low:.1f}\u00a0–\u00a0{100 * rate.high:.1f}"
-
-
-def _create_bars(name: str, rates: Sequence[ErrorRate]) -> BarSeries:
-    def percent(values: Sequence[float | None]) -> list[float]:
-        return [float("nan") if value is None else 100 * value for value in values]
-
-    return BarSeries(
-        name=name,
-        values=percent([rate.rate for rate in rates]),
-        low=percent([rate.low for rate in rates]),
-        high=percent([rate.high for rate in rates]),
-    )
 
 
 def _to_json(entry: Entry) -> dict[str, Any]:

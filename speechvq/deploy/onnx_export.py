@@ -15,8 +15,6 @@ import contextlib
 import io
 import json
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from speechvq import __version__
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.deploy.evaluation_files import compute_model_digest
 from speechvq.deploy.onnx_graph import RecognizerGraph
+from speechvq.durable import create_directory
 from speechvq.errors import MissingDependencyError, ModelError
 from speechvq.models.config import Features
 from speechvq.models.ctc_model import CTCModel
@@ -114,9 +113,7 @@ def export_onnx(
             f"{source} has {size / 1e9:.1f} GB of weights, but one ONNX file holds 2 GB at most."
         )
     facts = _describe_model(Path(source))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with create_directory(output) as work:
         exported = []
         for name in languages:
             place = Path(name) if len(languages) > 1 else Path()
@@ -129,12 +126,6 @@ def export_onnx(
                     notes=tuple(_list_notes(model)),
                 )
             )
-        output.mkdir(exist_ok=True)  # with the rights of any new directory
-        work.chmod(output.stat().st_mode & 0o777)
-        work.replace(output)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return exported
 
 

@@ -27,11 +27,13 @@ from torch import Tensor, nn
 
 from speechvq.durable import sync_directory, sync_files
 from speechvq.errors import ConfigError, ModelError
+from speechvq.models import json_files
 from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.card import render_model_card
 from speechvq.models.config import CTCModelConfig, PretrainModelConfig
 from speechvq.models.config_json import check_keys, config_from_json, config_to_json
 from speechvq.models.ctc_model import CTCModel, is_language_name
+from speechvq.models.json_files import check_regular
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary, vocabulary_from_json
 
@@ -44,7 +46,6 @@ VOCABULARY_FILE = "vocab.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
 
-_MAX_JSON_BYTES = 64 << 20
 _MAX_NUMBER = 1 << 20
 """No width, count or kernel is larger; memory is asked for before weights are compared."""
 _MAX_MELS = 4096
@@ -300,20 +301,12 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file of a model directory; ModelError if it is missing, damaged or huge."""
-    try:
-        _check_regular(path)
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ModelError(f"{path} must be at most {_MAX_JSON_BYTES >> 20} MB, but is larger.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path} does not exist: {path.parent} is no model directory. `pretrain` and "
-            "`finetune` leave one, named `model`."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{path} cannot be read ({error}); copy the directory again from where it was made."
-        ) from error
+    return json_files.read_json(
+        path,
+        missing=f"{path.parent} is no model directory. `pretrain` and `finetune` leave one, named "
+        "`model`",
+        damaged="copy the directory again from where it was made",
+    )
 
 
 def _read_vocabularies(directory: Path, *, num_tensors: int) -> dict[str, Vocabulary]:
@@ -376,15 +369,9 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _check_regular(path: Path) -> None:
-    """Refuses pipes and devices, which may never end, and folders."""
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path} must be a regular file, but is none.")
-
-
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        _check_regular(path)
+        check_regular(path)
         return load_file(path)
     except FileNotFoundError as error:
         raise ModelError(

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from speechvq.durable import create_directory
 from speechvq.errors import ModelError
 from speechvq.models.config import CTCModelConfig, FeatureNorm, PretrainModelConfig
 from speechvq.models.ctc_model import CTCModel
@@ -88,17 +87,9 @@ def export_model(
         languages, folders, notes = [""], [""], _list_notes(model.config)
     # All documents first: what cannot be written is refused before anything is.
     documents = [_describe(model, name) for name in languages]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with create_directory(output) as work:
         for name, folder, files in zip(languages, folders, documents, strict=True):
             _write_files(work / folder, files, _collect_weights(model, name))
-        output.mkdir(exist_ok=True)  # with the rights of any new directory
-        work.chmod(output.stat().st_mode & 0o777)
-        work.replace(output)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return ExportedModel(model, tuple(notes))
 
 

@@ -5,8 +5,9 @@ a finite number. Used by `speechvq.models.importing` and `speechvq.models.import
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from speechvq.errors import ConfigError, ModelError
+from speechvq.models.ctc_model import CTCModel
+from speechvq.models.directory import save_model
 from speechvq.models.foreign_pickle import read_checkpoint
+from speechvq.models.pretrain_model import PretrainModel
 
 MASK_EMBEDDING = "encoder.mask_embedding"
 HUGGINGFACE_MASK_EMBEDDING = "wav2vec2.masked_spec_embed"
@@ -22,6 +26,39 @@ HUGGINGFACE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What transformers calls the file of weights, the preferred one first."""
 
 _Model = TypeVar("_Model", bound=nn.Module)
+_Saved = TypeVar("_Saved", PretrainModel, CTCModel)
+
+
+@dataclass(frozen=True)
+class Imported(Generic[_Saved]):
+    """What was made of a checkpoint.
+
+    Attributes:
+        model: The model, on the CPU.
+        origin: What the checkpoint was.
+        fresh: What it lacks and what has new weights now: parts, such as "quantizer", or weights.
+        left_out: Parts of it that our model has not, such as a recogniser's head.
+        assumed: Key of the configuration → value, for what the file does not say and nobody told.
+    """
+
+    model: _Saved
+    origin: str
+    fresh: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, output: str | Path) -> None:
+        """Writes the model directory, which says where the model came from."""
+        save_model(
+            output,
+            self.model,
+            training={
+                "imported_from": self.origin,
+                "fresh": list(self.fresh),
+                "left_out": list(self.left_out),
+                "assumed": dict(self.assumed),
+            },
+        )
 
 
 def build_model(

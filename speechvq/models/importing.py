@@ -8,7 +8,7 @@ running them. fairseq's hold their settings; of the others the settings are read
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from speechvq.models.checkpoint_settings import (
     read_tensors,
 )
 from speechvq.models.config import PretrainModelConfig
-from speechvq.models.directory import check_apart, check_replaceable, save_model
+from speechvq.models.directory import check_apart, check_replaceable
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.imported_weights import (
     HUGGINGFACE_MASK_EMBEDDING,
     MASK_EMBEDDING,
+    Imported,
     build_model,
 )
 from speechvq.models.interop_fairseq import (
@@ -52,23 +53,8 @@ _HUGGINGFACE_PARTS = frozenset({"wav2vec2", "quantizer", "project_hid", "project
 _HUGGINGFACE_ANCHOR = "feature_projection.layer_norm.weight"
 
 
-@dataclass(frozen=True)
-class ImportedModel:
-    """What was made of a checkpoint.
-
-    Attributes:
-        model: The model, on the CPU.
-        origin: What the checkpoint was.
-        fresh: Parts that it lacks and that have new weights now, such as "quantizer".
-        left_out: Parts of it that a pretraining model has not, such as a recogniser's head.
-        assumed: Key of the configuration → value, for what the file does not say and nobody told.
-    """
-
-    model: PretrainModel
-    origin: str
-    fresh: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-    assumed: Mapping[str, Any] = field(default_factory=dict)
+ImportedModel = Imported[PretrainModel]
+"""What was made of a checkpoint."""
 
 
 def import_model(
@@ -109,16 +95,7 @@ def import_model(
     else:
         raise ModelError(f"{source} does not exist.")
     check_origin(imported.origin, project, source)
-    save_model(
-        output,
-        imported.model,
-        training={
-            "imported_from": imported.origin,
-            "fresh": list(imported.fresh),
-            "left_out": list(imported.left_out),
-            "assumed": dict(imported.assumed),
-        },
-    )
+    imported.save(output)
     return imported
 
 

@@ -31,13 +31,13 @@ from speechvq.models.ctc_model import CTCModel, is_language_name
 from speechvq.models.directory import (
     check_apart,
     check_replaceable,
-    save_model,
 )
 from speechvq.models.foreign_labels import HeadLayout, arrange_head
 from speechvq.models.foreign_pickle import read_checkpoint, to_plain
 from speechvq.models.imported_weights import (
     HUGGINGFACE_MASK_EMBEDDING,
     MASK_EMBEDDING,
+    Imported,
     build_model,
     read_safetensors,
 )
@@ -69,23 +69,8 @@ _HEAD = "lm_head"
 _FAIRSEQ2_HEAD = "final_proj"
 
 
-@dataclass(frozen=True)
-class ImportedRecognizer:
-    """What was made of a checkpoint.
-
-    Attributes:
-        model: The recogniser, on the CPU.
-        origin: What the checkpoint was.
-        fresh: Weights that it lacks and that are new now; recognition does not use them.
-        left_out: Parts of it that a recogniser of ours has not.
-        assumed: Key of the configuration → value, for what the file does not say and nobody told.
-    """
-
-    model: CTCModel
-    origin: str
-    fresh: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-    assumed: Mapping[str, Any] = field(default_factory=dict)
+ImportedRecognizer = Imported[CTCModel]
+"""What was made of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,16 +138,7 @@ def import_recognizer(
     else:
         raise ModelError(f"{source} does not exist.")
     check_origin(imported.origin, project, source)
-    save_model(
-        output,
-        imported.model,
-        training={
-            "imported_from": imported.origin,
-            "fresh": list(imported.fresh),
-            "left_out": list(imported.left_out),
-            "assumed": dict(imported.assumed),
-        },
-    )
+    imported.save(output)
     return imported
 
 

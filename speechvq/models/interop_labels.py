@@ -5,12 +5,12 @@ omnilingual-asr).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from speechvq.errors import ModelError
+from speechvq.models import json_files
 from speechvq.models.foreign_labels import (
     ForeignLabels,
     HeadLayout,
@@ -18,6 +18,7 @@ from speechvq.models.foreign_labels import (
     arrange_pieces,
     lower_labels,
 )
+from speechvq.models.json_files import check_regular
 from speechvq.models.vocabulary import SentencePieceVocabulary
 
 FAIRSEQ_DICTIONARY = "dict.ltr.txt"
@@ -28,21 +29,16 @@ _DEFAULT_TOKENS = {"pad_token": "<pad>", "unk_token": "<unk>", "word_delimiter_t
 _FAIRSEQ_SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 """fairseq's first four labels are <s>, <pad>, </s>, <unk>, and its blank is <s>: blank and padding
 change names, as in transformers' own conversion."""
-_MAX_BYTES = 64 << 20
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object of transformers' directory.
 
     Raises:
         ModelError: It is missing, unreadable, or something else.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelError(f"{path} must be at most {_MAX_BYTES >> 20} MB, but is larger.")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}.") from error
+    again = "fetch it again from where it came from"
+    document = json_files.read_json(path, missing=again, damaged=again)
     if not isinstance(document, dict):
         raise ModelError(f"{path} must hold a JSON object.")
     return document
@@ -190,6 +186,7 @@ def read_fairseq_layout(path: Path, num_outputs: int, *, lowercase: bool) -> Hea
     Raises:
         ModelError: It is missing, no dictionary, or another head's.
     """
+    check_regular(path)
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, ValueError) as error:
@@ -237,6 +234,7 @@ def read_sentencepiece_layout(path: Path, num_outputs: int) -> HeadLayout:
         ModelError: It is missing, no sentencepiece model, or another head's.
         MissingDependencyError: sentencepiece is not installed.
     """
+    check_regular(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -87,7 +87,7 @@ class CharacterVocabulary(Vocabulary):
         for word in text.split():
             if ids:
                 ids.append(separator)
-            ids += [self._get_id(character) for character in word]
+            ids += self._encode_word(word)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -109,6 +109,9 @@ class CharacterVocabulary(Vocabulary):
         """See `Vocabulary.to_json`."""
         return {"kind": "character", "labels": list(self.labels)}
 
+    def _encode_word(self, word: str) -> list[int]:
+        return [self._get_id(character) for character in word]
+
     def _get_id(self, character: str) -> int:
         # A bar in the text is not the separator between words.
         return UNKNOWN_ID if character == WORD_SEPARATOR else self._ids.get(character, UNKNOWN_ID)
@@ -123,18 +126,13 @@ class GraphemeVocabulary(CharacterVocabulary):
             order is the order of labels.
     """
 
-    def encode(self, text: str) -> list[int]:
-        """See `Vocabulary.encode`."""
-        separator = self._ids[WORD_SEPARATOR]
+    def _encode_word(self, word: str) -> list[int]:
         ids: list[int] = []
-        for word in text.split():
-            if ids:
-                ids.append(separator)
-            for cluster in _CLUSTERS.findall(word):
-                if cluster in self._ids and cluster != WORD_SEPARATOR:
-                    ids.append(self._ids[cluster])
-                else:
-                    ids += [self._get_id(character) for character in cluster]
+        for cluster in _CLUSTERS.findall(word):
+            if cluster in self._ids and cluster != WORD_SEPARATOR:
+                ids.append(self._ids[cluster])
+            else:
+                ids += super()._encode_word(cluster)
         return ids
 
     def unknown_characters(self, text: str) -> set[str]:

@@ -15,14 +15,11 @@ from speechvq.errors import ModelError
 from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.config import (
     CTCModelConfig,
-    EncoderConfig,
-    FeatureNorm,
     Features,
     GumbelConfig,
     Objective,
     PretrainModelConfig,
     SimVQConfig,
-    WaveformConfig,
 )
 from speechvq.models.directory import load_pretrain_model, save_model
 from speechvq.models.exporting import export_model
@@ -30,7 +27,7 @@ from speechvq.models.importing import import_model
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import build_character_vocabulary
 from speechvq.nn.gumbel_quantizer import compute_soft_perplexity
-from tests.support.parity import Comparison, create_batch, randomize
+from tests.support.parity import Comparison, create_batch, create_tiny_config, randomize
 
 transformers = pytest.importorskip("transformers")
 
@@ -39,22 +36,7 @@ VARIANTS = [(norm, order) for norm in ("group", "layer") for order in ("post", "
 
 def create_config(norm: str, order: str = "post") -> PretrainModelConfig:
     return PretrainModelConfig(
-        waveform=WaveformConfig(
-            dims=[16] * 7,
-            norm=FeatureNorm(norm),
-            bias=norm == "layer",
-            normalize=norm == "layer",
-            masked_statistics=norm == "layer",
-        ),
-        encoder=EncoderConfig(
-            num_layers=3,
-            model_dim=32,
-            num_heads=4,
-            ffn_dim=48,
-            norm_first=order == "pre",
-            position_kernel=16,
-            position_groups=4,
-        ),
+        **create_tiny_config(norm, order, num_layers=3),
         quantizer=GumbelConfig(num_codebooks=3, codebook_size=7, code_dim=18),
         final_dim=24,
         mask_prob=0.5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,7 @@ from speechvq.errors import ModelError
 from speechvq.models.build import create_ctc_model
 from speechvq.models.config import (
     CTCModelConfig,
-    EncoderConfig,
-    FeatureNorm,
     Features,
-    WaveformConfig,
 )
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_ctc_model, save_model
@@ -34,7 +32,8 @@ from speechvq.models.vocabulary import (
     SentencePieceVocabulary,
     Vocabulary,
 )
-from tests.support.parity import Comparison, create_batch, randomize
+from tests.support.huggingface import create_theirs_config
+from tests.support.parity import Comparison, create_batch, create_tiny_config, randomize
 
 transformers = pytest.importorskip("transformers")
 
@@ -50,31 +49,11 @@ def save_ours(
     vocabularies: dict[str, Vocabulary] | None = None,
     **changes: Any,
 ) -> CTCModel:
-    config = CTCModelConfig(
-        waveform=WaveformConfig(
-            dims=[16] * 7,
-            norm=FeatureNorm(norm),
-            bias=norm == "layer",
-            normalize=norm == "layer",
-            masked_statistics=norm == "layer",
-        ),
-        encoder=EncoderConfig(
-            num_layers=2,
-            model_dim=32,
-            num_heads=4,
-            ffn_dim=48,
-            norm_first=order == "pre",
-            position_kernel=16,
-            position_groups=4,
-        ),
-    )
+    config = CTCModelConfig(**create_tiny_config(norm, order, num_layers=2))
     torch.manual_seed(1)
     model = create_ctc_model(replace(config, **changes), vocabularies or {"hin_Deva": LETTERS})
     randomize(model)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".up." in name:
-                parameter.normal_(std=0.1)
         waveform, lengths = create_batch()
         for language, head in model.eval().heads.items():
             logits = model(waveform, lengths, language=language).logits
@@ -186,18 +165,9 @@ def save_theirs(
     folder: Path, vocabulary: dict[str, Any], *, norm: str = "layer", **settings: Any
 ) -> Any:
     """A random Wav2Vec2ForCTC with a vocabulary and settings of its tokenizer."""
-    config = transformers.Wav2Vec2Config(
+    config = create_theirs_config(
+        norm,
         vocab_size=settings.pop("vocab_size", len(vocabulary)),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(16,) * 7,
-        conv_bias=norm == "layer",
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
         adapter_attn_dim=settings.pop("adapter_attn_dim", None),
     )
     torch.manual_seed(0)
@@ -363,7 +333,8 @@ def test_labels_that_cannot_be_are_refused(
         ("flat head", r"must have \(labels, channels\) weights"),
         ("twice", "a number of its own, but 'a' and 'b' have 1"),
         ("list", "from label to number"),
-        ("no vocabulary", r"vocab\.json cannot be read"),
+        ("no vocabulary", r"vocab\.json does not exist"),
+        ("pipe", r"vocab\.json must be a regular file"),
         ("language", "must be a name such as hin_Deva"),
         ("module's own", "must be a name such as hin_Deva"),
     ],
@@ -383,8 +354,10 @@ def test_hostile_directories_are_refused(tmp_path: Path, damage: str, message: s
         save_file({k: v for k, v in state.items() if k != "lm_head.bias"}, weights)
     elif damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-10])
-    elif damage == "no vocabulary":
+    elif damage in ("no vocabulary", "pipe"):
         vocabulary.unlink()
+        if damage == "pipe":
+            os.mkfifo(vocabulary)
     else:
         vocabulary.write_text({"twice": '{"<pad>": 0, "a": 1, "b": 1}'}.get(damage, '{"a": []}'))
     names = {"language": "../x", "module's own": "type"}

@@ -17,9 +17,9 @@ from tests.support.parity import Comparison
 transformers = pytest.importorskip("transformers")
 
 
-def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
-    """For pretraining with random weights, or the `bare` encoder; `norm` is group or layer."""
-    config = transformers.Wav2Vec2Config(
+def create_theirs_config(norm: str, **more: Any) -> Any:
+    """Of a tiny model; `norm` is group (then post-norm) or layer (then pre-norm)."""
+    return transformers.Wav2Vec2Config(
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -30,9 +30,14 @@ def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
         do_stable_layer_norm=norm == "layer",
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
-        num_codevectors_per_group=20,
-        codevector_dim=16,
-        proj_codevector_dim=24,
+        **more,
+    )
+
+
+def create_theirs(norm: str = "layer", *, bare: bool = False) -> Any:
+    """For pretraining with random weights, or the `bare` encoder; `norm` is group or layer."""
+    config = create_theirs_config(
+        norm, num_codevectors_per_group=20, codevector_dim=16, proj_codevector_dim=24
     )
     torch.manual_seed(0)
     kind = transformers.Wav2Vec2Model if bare else transformers.Wav2Vec2ForPreTraining

@@ -5,14 +5,46 @@ the largest difference, noted in the test report.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from speechvq.models.config import EncoderConfig, FeatureNorm, WaveformConfig
 
 TOLERANCE = 1e-5
 LENGTHS = [8000, 5300, 6789]
 SMALL_CONV = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2
 """wav2vec 2.0's convolutions with few channels: (channels, kernel, stride)."""
+
+
+def create_tiny_config(norm: str, order: str, *, num_layers: int) -> dict[str, Any]:
+    """Front end and encoder of a tiny model, as keywords of its configuration.
+
+    Args:
+        norm: `group` or `layer`, of the front end.
+        order: `pre` or `post`.
+        num_layers: L.
+    """
+    is_layer = norm == "layer"
+    return {
+        "waveform": WaveformConfig(
+            dims=[16] * 7,
+            norm=FeatureNorm(norm),
+            bias=is_layer,
+            normalize=is_layer,
+            masked_statistics=is_layer,
+        ),
+        "encoder": EncoderConfig(
+            num_layers=num_layers,
+            model_dim=32,
+            num_heads=4,
+            ffn_dim=48,
+            norm_first=order == "pre",
+            position_kernel=16,
+            position_groups=4,
+        ),
+    }
 
 
 def randomize(model: nn.Module) -> None:

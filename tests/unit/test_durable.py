@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from speechvq import durable
-from speechvq.durable import sync_directory, sync_files, write_durably
+from speechvq.durable import create_directory, sync_directory, sync_files, write_durably
 
 
 def test_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -57,3 +57,17 @@ def test_every_file_and_the_directory_are_synced(
     sync_files(tmp_path)
     paths = (tmp_path / "one", tmp_path / "two", tmp_path)
     assert sorted(synced) == sorted(path.stat().st_ino for path in paths)
+
+
+def test_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "output"
+    with create_directory(output) as work:
+        (work / "file").write_text("whole")
+        assert not output.exists()
+    assert [path.name for path in output.parent.iterdir()] == ["output"]
+    assert (output / "file").read_text() == "whole"
+    with pytest.raises(RuntimeError), create_directory(tmp_path / "other") as work:
+        (work / "file").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    assert output.stat().st_mode == output.parent.stat().st_mode
