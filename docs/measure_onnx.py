@@ -1,8 +1,9 @@
 """Measures the ONNX form of a recogniser against the model itself, and writes
 `docs/results/23-onnx.json`.
 
-    python docs/measure_onnx.py --model MODEL --corpus CORPUS --where source=noa_hindi \\
-        --work DIRECTORY --machine '…'
+    python docs/measure_onnx.py --model MODEL --corpus CORPUS --work DIRECTORY --machine '…'
+
+`--where` chooses rows of the corpus.
 
 Real speech of the splits test and dev through torch, onnxruntime (fp32 and int8) and sherpa-onnx,
 each with one thread, and through a model of the shape of `base` with random weights. It needs the

@@ -66,8 +66,7 @@ def test_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not output.exists()
     assert [path.name for path in output.parent.iterdir()] == ["output"]
     assert (output / "file").read_text() == "whole"
-    with pytest.raises(RuntimeError), create_directory(tmp_path / "other") as work:
-        (work / "file").write_text("half")
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), create_directory(tmp_path / "other") as work:
+        (work / "missing" / "file").write_text("half")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert output.stat().st_mode == output.parent.stat().st_mode
