@@ -16,7 +16,6 @@ from speechvq.data.records import SAMPLE_RATE
 
 FRAME_SAMPLES = 512
 HOP_SAMPLES = 256
-FINGERPRINT_BYTES = 16
 _HERTZ_A_BIN = SAMPLE_RATE / FRAME_SAMPLES
 _BLOCK_FRAMES = 64  # a quarter of a megabyte: stays in the cache
 

@@ -193,17 +193,6 @@ def has_pretraining_masks(document: Mapping[str, Any]) -> bool:
     return prob >= MIN_PRETRAINING_MASK_PROB
 
 
-def ctc_config_from_huggingface(document: Mapping[str, Any]) -> CTCModelConfig:
-    """Reads the config.json of a Wav2Vec2ForCTC; see `pretrain_config_from_huggingface`."""
-    return CTCModelConfig(
-        features=Features.waveform,
-        waveform=_read_waveform(document),
-        encoder=_read_encoder(document),
-        dropout_input=document["feat_proj_dropout"],
-        dropout_final=document["final_dropout"],
-    )
-
-
 def config_to_huggingface(
     config: PretrainModelConfig | CTCModelConfig, *, num_labels: int | None = None
 ) -> dict[str, Any]:

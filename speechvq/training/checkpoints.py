@@ -26,7 +26,6 @@ from speechvq.errors import ModelError
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,6 @@ from typing_extensions import override
 
 from speechvq.training.metrics import MetricsFile
 
-KEPT_TIMES = ("data_time", "compute_time", "wall_time", "total_time")
-"""Durations in seconds that fairseq2 measures and that are kept in the file."""
-
 DROPPED = ("batch_size", "elements_per_second", "num_batches", "lapse_time", "data_epoch")
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from speechvq.models.build import create_ctc_model, create_pretrain_model
+from speechvq.models.config import CTCModelConfig
 from speechvq.models.interop_huggingface import (
     config_to_huggingface,
-    ctc_config_from_huggingface,
     pretrain_config_from_huggingface,
     state_from_huggingface,
     state_to_huggingface,
@@ -226,8 +226,9 @@ def test_logits_of_ctc(norm: str, norm_first: bool, padded: bool):
     theirs = transformers.Wav2Vec2ForCTC(create_config(norm, norm_first)).eval()
     randomize(theirs)
     vocabulary = build_character_vocabulary(["abcdefghi"])
+    config = pretrain_config_from_huggingface(theirs.config.to_dict())
     ours = create_ctc_model(
-        ctc_config_from_huggingface(theirs.config.to_dict()), {"eng_Latn": vocabulary}
+        CTCModelConfig(waveform=config.waveform, encoder=config.encoder), {"eng_Latn": vocabulary}
     ).eval()
     ours.load_state_dict(state_from_huggingface(theirs.state_dict(), language="eng_Latn"))
     waveform, lengths = create_waveforms(padded)
