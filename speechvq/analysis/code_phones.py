@@ -23,6 +23,7 @@ FloatArray = NDArray[np.float64]
 NUM_CHANCE_TABLES = 20
 NUM_RESAMPLES = 200
 NUM_PERMUTATIONS = 999
+_Z = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class CodePhoneScores:
         pnmi: I(phone; code) / H(phone).
         pnmi_low: Lower end of the 95 % interval.
         pnmi_high: Upper end.
+        pnmi_error: Standard error of PNMI.
         pnmi_chance: Mean PNMI of random tables with the same totals.
         pnmi_chance_high: 97.5th percentile of these.
         pnmi_adjusted: (PNMI − chance) / (1 − chance): 0 for chance, 1 at best; the number to
@@ -57,6 +59,7 @@ class CodePhoneScores:
     pnmi: float
     pnmi_low: float
     pnmi_high: float
+    pnmi_error: float
     pnmi_chance: float
     pnmi_chance_high: float
     pnmi_adjusted: float
@@ -85,7 +88,7 @@ def score_codes(name: str, counts: PhoneCounts, *, seed: int) -> CodePhoneScores
     rng = np.random.default_rng(seed)
     table = counts.counts
     chance = [compute_pnmi(draw_chance_table(table, rng)) for _ in range(NUM_CHANCE_TABLES)]
-    low, high = compute_interval(counts, rng)
+    error = compute_error(counts, rng)
     pnmi, mean = compute_pnmi(table), float(np.mean(chance))
     return CodePhoneScores(
         name=name,
@@ -94,8 +97,9 @@ def score_codes(name: str, counts: PhoneCounts, *, seed: int) -> CodePhoneScores
         num_codes=int((table.sum(0) > 0).sum()),
         perplexity=compute_perplexity(table.sum(0)),
         pnmi=pnmi,
-        pnmi_low=low,
-        pnmi_high=high,
+        pnmi_low=float(np.clip(pnmi - _Z * error, 0, 1)),
+        pnmi_high=float(np.clip(pnmi + _Z * error, 0, 1)),
+        pnmi_error=error,
         pnmi_chance=mean,
         pnmi_chance_high=float(np.quantile(chance, 0.975)),
         pnmi_adjusted=(pnmi - mean) / (1 - mean) if mean < 1 else float("nan"),
@@ -128,18 +132,21 @@ def draw_chance_table(counts: NDArray[np.int64], rng: np.random.Generator) -> ND
     return np.asarray(rows, dtype=np.int64)
 
 
-def compute_interval(
+def compute_error(
     counts: PhoneCounts, rng: np.random.Generator, *, num_resamples: int = NUM_RESAMPLES
-) -> tuple[float, float]:
-    """95 % percentile interval of PNMI, drawing whole speakers or utterances again.
+) -> float:
+    """Standard error of PNMI, drawing whole speakers or utterances again.
+
+    Percentiles would not do: with fewer different frames a sample's PNMI is higher throughout, so
+    that they need not even hold the value itself.
 
     Args:
-        counts: With one unit, both ends are NaN.
+        counts: With one unit the error is NaN.
         rng: Source of the samples.
         num_resamples: How many.
     """
     if counts.num_units < 2:
-        return float("nan"), float("nan")
+        return float("nan")
     values = []
     for _ in range(num_resamples):
         drawn = rng.integers(counts.num_units, size=counts.num_units)
@@ -149,8 +156,7 @@ def compute_interval(
         ).reshape(counts.counts.shape)
         if table.sum() > 0:
             values.append(compute_pnmi(table))
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+    return float(np.nanstd(values, ddof=1))
 
 
 def compute_perplexity(counts: NDArray[np.int64]) -> float:

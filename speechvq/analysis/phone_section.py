@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -34,6 +35,7 @@ TITLE = "Codes and phones"
 _NAMES = {MODEL: "model", "random": "random projection of MFCC", "kmeans": "k-means of MFCC"}
 _SHIFTS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 _CLEARLY_BETTER = 1.05
+_MUCH_CHANCE = 0.2
 _MAX_CODES = 160
 _MAX_ROWS = 60
 _FEATURE_SHOWN = 0.75
@@ -88,6 +90,7 @@ def create_phone_section(
     section = Section(
         title=TITLE,
         findings=[_describe(scores)],
+        warnings=_warn_sparse(scores),
         tables=score_tables,
         limits=limits,
         numbers=numbers,
@@ -316,27 +319,46 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
 
 
 def _describe(scores: Sequence[CodePhoneScores]) -> str:
-    own = scores[0]
+    """The best codebook against the best of each control, all of one size."""
+    best = {name: _find_best(scores, title) for name, title in _NAMES.items()}
+    own = best[MODEL]
+    assert own is not None
     rivals = [
-        f"{name} of the same size {100 * score.pnmi:.1f} %"
-        for name in ("k-means of MFCC", "random projection of MFCC")
-        if (score := next((s for s in scores if s.name.startswith(name)), None)) is not None
+        f"{_NAMES[name]} of the same size {100 * one.pnmi_adjusted:.1f} %"
+        for name in ("kmeans", "random")
+        if (one := best.get(name)) is not None
     ]
-    beaten = [s for s in scores if s.name.startswith("k-means")]
     verdict = ""
-    if beaten:
-        more = own.pnmi_low > beaten[0].pnmi_high
-        less = own.pnmi_high < beaten[0].pnmi_low
-        verdict = " They tell more than k-means does." if more else ""
-        verdict = " They tell less than k-means does." if less else verdict
-        verdict = verdict or " That they tell more or less than k-means is not shown."
+    if (rival := best.get("kmeans")) is not None:
+        difference = own.pnmi_adjusted - rival.pnmi_adjusted
+        errors = [one.pnmi_error / (1 - one.pnmi_chance) for one in (own, rival)]
+        verdict = " That it tells more or less than k-means is not shown."
+        if abs(difference) > 1.96 * math.hypot(*errors):
+            verdict = f" It tells {'more' if difference > 0 else 'less'} than k-means does."
     return (
-        f"The model's codes take away {100 * own.pnmi:.1f} % of the uncertainty about the phone "
-        f"(PNMI; 95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f} over {own.num_units} "
-        f"{own.unit}s; chance {100 * own.pnmi_chance:.1f} %"
-        f"{''.join(f'; {rival}' for rival in rivals)}; n = {own.num_frames:,} frames, "
-        f"{own.num_phones} phones, code perplexity {own.perplexity:.0f}).{verdict}"
+        f"The model's best codebook takes away {100 * own.pnmi:.1f} % of the uncertainty about the "
+        f"phone (PNMI; 95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f} over "
+        f"{own.num_units} {own.unit}s; chance {100 * own.pnmi_chance:.1f} %; n = "
+        f"{own.num_frames:,} frames, {own.num_phones} phones, code perplexity "
+        f"{own.perplexity:.0f}); above chance that is {100 * own.pnmi_adjusted:.1f} %"
+        f"{''.join(f', {rival}' for rival in rivals)}.{verdict}"
     )
+
+
+def _find_best(scores: Sequence[CodePhoneScores], title: str) -> CodePhoneScores | None:
+    single = [one for one in scores if one.name.startswith(f"{title}, codebook")]
+    return max(single, key=lambda one: one.pnmi_adjusted, default=None)
+
+
+def _warn_sparse(scores: Sequence[CodePhoneScores]) -> list[str]:
+    sparse = [one for one in scores if one.pnmi_chance > _MUCH_CHANCE]
+    if not sparse:
+        return []
+    return [
+        f"{len(sparse)} rows of the first table have a chance above {100 * _MUCH_CHANCE:.0f} %: "
+        "there are too few frames for so many codes or combinations. Read the column “above "
+        "chance” there, or analyse more audio."
+    ]
 
 
 def _add_shift(

@@ -10,7 +10,7 @@ import pytest
 from speechvq.analysis.code_phones import (
     compare_distances,
     compute_code_given_phone,
-    compute_interval,
+    compute_error,
     compute_mean_features,
     compute_phone_given_code,
     draw_chance_table,
@@ -103,7 +103,7 @@ def test_scores_of_codes_that_are_phones_and_of_codes_that_are_not(tmp_path):
     assert right.perplexity == pytest.approx(4, abs=0.02)
     assert wrong.pnmi < wrong.pnmi_chance_high + 0.002
     assert wrong.pnmi_adjusted == pytest.approx(0, abs=0.005)
-    assert wrong.pnmi_low <= wrong.pnmi_high
+    assert wrong.pnmi_low < wrong.pnmi < wrong.pnmi_high
     assert wrong.unit == "speaker"
 
 
@@ -120,12 +120,35 @@ def test_chance_tables_keep_totals_and_are_permutations():
     assert np.std(ours) == pytest.approx(np.std(permuted), rel=0.25)
 
 
-def test_an_interval_needs_two_units(tmp_path):
+def test_an_error_needs_two_units(tmp_path):
     table = create_table(tmp_path, [(None, "hin_Deva", ["a", "i"], [[0], [1]])])
     counts = count_phones(table, ["group_0"])
     assert counts is not None
-    ends = compute_interval(counts, np.random.default_rng(0))
-    assert all(map(math.isnan, ends))
+    assert math.isnan(compute_error(counts, np.random.default_rng(0)))
+
+
+def test_the_error_is_the_spread_of_repeated_experiments(tmp_path):
+    """Utterances differ in how well their codes name phones, as speakers do."""
+    rng = np.random.default_rng(7)
+
+    def repeat(number: int):
+        utterances = []
+        for _ in range(40):
+            phones = rng.integers(0, 3, 60)
+            noise = rng.random(60) < rng.choice([0.1, 0.9])
+            codes = np.where(noise, rng.integers(0, 3, 60), phones)
+            names = [f"p{one}" for one in phones]
+            utterances.append((None, "x", names, codes[:, None]))
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        counts = count_phones(create_table(folder, utterances), ["group_0"])
+        assert counts is not None
+        return counts
+
+    repeated = [repeat(number) for number in range(25)]
+    spread = np.std([compute_pnmi(one.counts) for one in repeated], ddof=1)
+    errors = [compute_error(one, rng, num_resamples=50) for one in repeated[:10]]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.4)
 
 
 def test_shares():
