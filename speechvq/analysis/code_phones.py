@@ -22,6 +22,10 @@ from speechvq.analysis.phones import compute_cluster_purity, compute_phone_purit
 FloatArray = NDArray[np.float64]
 NUM_CHANCE_TABLES = 20
 NUM_RESAMPLES = 200
+_MIN_CHANCE_TABLES = 3
+_MIN_RESAMPLES = 50
+_MAX_CELLS = 20_000_000
+"""Of all chance tables together; ten times as many of all bootstrap samples together."""
 NUM_PERMUTATIONS = 999
 _Z = 1.96
 
@@ -87,8 +91,10 @@ def score_codes(name: str, counts: PhoneCounts, *, seed: int) -> CodePhoneScores
     """
     rng = np.random.default_rng(seed)
     table = counts.counts
-    chance = [compute_pnmi(draw_chance_table(table, rng)) for _ in range(NUM_CHANCE_TABLES)]
-    error = compute_error(counts, rng)
+    num_tables = min(NUM_CHANCE_TABLES, max(_MIN_CHANCE_TABLES, _MAX_CELLS // table.size))
+    num_resamples = min(NUM_RESAMPLES, max(_MIN_RESAMPLES, 10 * _MAX_CELLS // table.size))
+    chance = [compute_pnmi(draw_chance_table(table, rng)) for _ in range(num_tables)]
+    error = compute_error(counts, rng, num_resamples=num_resamples)
     pnmi, mean = compute_pnmi(table), float(np.mean(chance))
     return CodePhoneScores(
         name=name,

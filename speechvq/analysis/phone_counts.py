@@ -140,16 +140,16 @@ def _assemble(
     if by_speaker:
         unit = speaker_of[unit]
     pairs = phone * len(all_codes) + code
-    order = np.stack([unit, pairs], axis=1)
-    unique, inverse = np.unique(order, axis=0, return_inverse=True)
-    summed = np.bincount(inverse.reshape(-1), weights=frames).astype(np.int64)
-    counts = np.bincount(pairs, weights=frames, minlength=len(names) * len(all_codes))
+    num_pairs = len(names) * len(all_codes)
+    unique, inverse = np.unique(unit * num_pairs + pairs, return_inverse=True)
+    summed = np.bincount(inverse, weights=frames).astype(np.int64)
+    counts = np.bincount(pairs, weights=frames, minlength=num_pairs)
     return PhoneCounts(
         phones=tuple(names[place] for place in by_frequency),
         codes=all_codes[by_number],
         counts=counts.reshape(len(names), len(all_codes)).astype(np.int64),
-        units=unique[:, 0],
-        pairs=unique[:, 1],
+        units=unique // num_pairs,
+        pairs=unique % num_pairs,
         frames=summed,
         unit="speaker" if by_speaker else "utterance",
         num_units=len(speakers) if by_speaker else len(speaker_of),
@@ -181,8 +181,7 @@ def compute_shift_curve(
     Args:
         table: The code table.
         columns: Columns of codes; the mean over them is taken.
-        shifts: Frames; at +1 each code meets the phone of the frame after it. All shifts count the
-            same frames' codes as far as phones go.
+        shifts: Frames; at +1 each code meets the phone of the frame after it.
 
     Returns:
         PNMI at each shift, NaN where no frame has a phone.
