@@ -2,7 +2,7 @@
 # Makes (or brings up to date) the locked environment. Usage: requirements/make_venv.sh DIRECTORY
 #
 # Needs Python 3.11 and a package index, not root. Every file that is installed is checked against the hashes of the lock; nothing is built from
-# source but antlr4-python3-runtime and docopt (no wheels exist) and speechvq itself.
+# source but antlr4-python3-runtime, docopt and unicodecsv (no wheels exist) and speechvq itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=$1
@@ -49,7 +49,7 @@ fi
 
 export VIRTUAL_ENV=$venv
 unset CONDA_PREFIX PYTHONPATH PYTHONHOME
-"$venv/bin/uv" pip sync --require-hashes --only-binary :all: --no-binary antlr4-python3-runtime --no-binary docopt \
+"$venv/bin/uv" pip sync --require-hashes --only-binary :all: --no-binary antlr4-python3-runtime --no-binary docopt --no-binary unicodecsv \
     --build-constraints requirements/build.txt requirements/dev.txt
 # hatchling and editables are in the lock, so the build of speechvq itself fetches nothing.
 "$venv/bin/uv" pip install --quiet --no-deps --no-build-isolation --editable .

@@ -15,7 +15,10 @@ TIERS = (
     "demo", "slurm", "sweep", "all", "dev",
 )
 # fmt: on
-WITHOUT_WHEEL = ("--no-binary", "antlr4-python3-runtime", "--no-binary", "docopt")
+WITHOUT_WHEEL = (
+    *("--no-binary", "antlr4-python3-runtime", "--no-binary", "docopt"),
+    *("--no-binary", "unicodecsv"),
+)
 NOT_IN_BASE = (
     *("fairseq2", "torchaudio", "transformers", "silero_vad", "av", "sentencepiece"),
     *("lhotse", "yt_dlp", "indicnlp", "gcsfs", "flashlight"),
