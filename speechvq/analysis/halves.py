@@ -1,8 +1,8 @@
 """Divergences between halves of the speech of two languages, and their permutation nulls.
 
 Works on (K, P, C) arrays: frames by unit (speaker or utterance), phone and code. Whatever is
-compared is first thinned to like numbers of frames (`_thin`), because the divergence of samples is
-biased, and the more so the smaller they are (`speechvq.analysis.divergence`).
+compared is first thinned to like numbers of frames (`thin_counts`), because the divergence of
+samples is biased, and the more so the smaller they are (`speechvq.analysis.divergence`).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def compare_halves(
     a, b = (_draw_halves(side, num_splits, rng, resample=resample) for side in (first, second))
     smallest = np.min([half.sum(-1) for half in (*a, *b)], axis=0)  # (S, P)
     sizes = np.minimum(smallest, max_frames)
-    near, far = ([_Shares(_thin(half, sizes, rng)) for half in side] for side in (a, b))
+    near, far = ([_Shares(thin_counts(half, sizes, rng)) for half in side] for side in (a, b))
     within = np.stack([near[0].diverge(near[1]), far[0].diverge(far[1])])  # (2, S, P)
     across = np.stack([near[half].diverge(far[half]) for half in (0, 1)])
     different = np.stack(
         [
-            shares.diverge(_Shares(_thin(half[:, other], sizes, rng)))
+            shares.diverge(_Shares(thin_counts(half[:, other], sizes, rng)))
             for shares, half in ((near[0], b[0]), (far[1], a[1]))
             for other in references.T
         ]
@@ -79,7 +79,7 @@ def permute_languages(
     means = np.stack([side.sum((0, 2)) / len(side) for side in (first, second)])  # (2, P)
     keep = means.min(0) / np.maximum(means, 1e-9)
     first, second = (
-        _thin(side, side.sum(-1) * one, rng)
+        thin_counts(side, side.sum(-1) * one, rng)
         for side, one in zip((first, second), keep, strict=True)
     )
     units = np.concatenate([first, second]).reshape(len(first) + len(second), -1)  # (K + K', P C)
@@ -166,8 +166,14 @@ def _compute_entropy(probs: NDArray[np.floating]) -> FloatArray:
     return np.asarray(-terms.sum(-1, dtype=np.float64))
 
 
-def _thin(counts: Counts, sizes: NDArray[np.floating], rng: np.random.Generator) -> Counts:
-    """Keeps each frame with the probability that leaves about `sizes` (...) of (..., C) counts."""
+def thin_counts(counts: Counts, sizes: NDArray[np.floating], rng: np.random.Generator) -> Counts:
+    """Draws frames without replacement, each with the same probability.
+
+    Args:
+        counts: (..., C) frames.
+        sizes: (...) how many are to be left, on average; smaller rows keep all.
+        rng: Draws them.
+    """
     totals = counts.sum(-1)
     keep = np.minimum(sizes / np.maximum(totals, 1.0), 1.0)
     if (keep >= 1.0).all():

@@ -19,13 +19,13 @@ interval that reaches 0, and where there are too few units or frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speechvq.analysis.intervals import Estimate, compute_interval
 from speechvq.decoding.bootstrap import BootstrapUnit
 
 FloatArray = NDArray[np.float64]
@@ -69,21 +69,6 @@ class SharingRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A figure and its bootstrap interval; NaN where there is none.
-
-    Attributes:
-        value: The figure.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-
-
-@dataclass(frozen=True, kw_only=True)
 class PhoneSharing:
     """One phone in two languages; NaN where it was not measured.
 
@@ -111,8 +96,8 @@ class PhoneSharing:
     within: float = np.nan
     across: float = np.nan
     different: float = np.nan
-    excess: Estimate = Estimate()
-    index: Estimate = Estimate()
+    excess: Estimate = field(default_factory=Estimate)
+    index: Estimate = field(default_factory=Estimate)
     observed: float = np.nan
     permuted: float = np.nan
     p_value: float = np.nan
@@ -142,7 +127,7 @@ class PairSharing:
     unit: BootstrapUnit
     num_units: tuple[int, int]
     phones: list[PhoneSharing]
-    index: Estimate = Estimate()
+    index: Estimate = field(default_factory=Estimate)
     decision: Decision = Decision.UNDECIDED
     reason: str = ""
     matching_bits: float = np.nan
@@ -165,7 +150,7 @@ def estimate_excess(
         num_units: Of the smaller language.
         level: Of the interval.
     """
-    return _estimate(
+    return compute_interval(
         figures[ACROSS] - figures[WITHIN], samples[:, ACROSS] - samples[:, WITHIN], num_units, level
     )
 
@@ -189,44 +174,13 @@ def decide(
     """
     span = figures[DIFFERENT] - figures[WITHIN]
     spans = samples[:, DIFFERENT] - samples[:, WITHIN]
-    if not _estimate(span, spans, num_units, rule.level).low > 0.0:
+    if not compute_interval(span, spans, num_units, rule.level).low > 0.0:
         return Estimate(), Decision.UNDECIDED, "the codes do not tell it from other phones"
     index = (figures[DIFFERENT] - figures[ACROSS]) / span
     linear = index + (samples[:, DIFFERENT] - samples[:, ACROSS] - index * spans) / span
-    estimate = _estimate(index, linear, num_units, rule.level)
+    estimate = compute_interval(index, linear, num_units, rule.level)
     if estimate.low > rule.threshold:
         return estimate, Decision.SHARED, ""
     if estimate.high < rule.threshold:
         return estimate, Decision.NOT_SHARED, ""
     return estimate, Decision.UNDECIDED, f"the interval holds {rule.threshold:g}"
-
-
-def _estimate(value: float, samples: FloatArray, num_units: int, level: float) -> Estimate:
-    """The interval is centred on the figure: a sample drawn with replacement has fewer distinct
-    units, hence more bias, than the data.
-    """
-    samples = samples[np.isfinite(samples)]
-    if len(samples) < 2 or not np.isfinite(value):
-        return Estimate(value=float(value))
-    tails = (1 - level) / 2
-    low, high = np.quantile(samples - samples.mean(), [tails, 1 - tails])
-    widen = _compute_expansion(num_units, 1 - tails)
-    return Estimate(
-        value=float(value), low=float(value + widen * low), high=float(value + widen * high)
-    )
-
-
-def _compute_expansion(num_units: int, probability: float) -> float:
-    """By how much the bootstrap is too narrow for few units: √(K / (K − 1)), and Student's quantile
-    over the normal one (the expanded percentile interval; Hesterberg 2015, "What teachers should
-    know about the bootstrap"). The quantile by the series of Cornish and Fisher.
-    """
-    freedom = max(num_units - 1, 1)
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**2 + 1) / 4,
-        (5 * z**4 + 16 * z**2 + 3) / 96,
-        (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / 384,
-    )
-    student = 1 + sum(term / freedom**power for power, term in enumerate(terms, start=1))
-    return float(np.sqrt(num_units / freedom) * student)

@@ -8,12 +8,12 @@ import pytest
 from speechvq.analysis.code_counts import CodeCounts
 from speechvq.analysis.divergence import compute_divergence
 from speechvq.analysis.halves import compare_halves, permute_languages
+from speechvq.analysis.intervals import _compute_expansion
 from speechvq.analysis.sharing import list_common_phones, measure_all_sharing, measure_sharing
 from speechvq.analysis.sharing_rule import (
     Decision,
     PairSharing,
     SharingRule,
-    _compute_expansion,
 )
 from speechvq.decoding.bootstrap import BootstrapUnit
 from tests.support.code_tables import (
