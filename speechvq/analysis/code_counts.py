@@ -8,10 +8,11 @@ utterances otherwise (frames of an utterance are too alike to count as independe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from speechvq.decoding.bootstrap import BootstrapUnit, number_speakers
@@ -147,37 +148,77 @@ def count_codes(
     )
 
 
-def merge_counts(parts: Sequence[CodeCounts]) -> CodeCounts:
-    """Puts tables of different utterances together, as when a file is read in pieces.
+def count_tables(tables: Iterable[pa.Table], code_columns: Sequence[str]) -> CodeCounts:
+    """Counts the frames of a code table that comes in pieces.
 
     Args:
-        parts: At least one; an utterance stands in one of them only.
+        tables: With the columns utterance, language, speaker, source, phone and those of codes; cut
+            anywhere.
+        code_columns: Which codes: `group_0`, or several for their combinations.
 
     Raises:
-        ValueError: An utterance stands in two parts.
+        ValueError: There is no frame.
     """
-    utterances = np.concatenate([part.utterances for part in parts])
-    if len(np.unique(utterances)) != len(utterances):
-        raise ValueError("Each utterance must stand in one part only; cut between utterances.")
+    parts = []
+    for table in tables:
+        if table.num_rows:
+            names = ("utterance", "language", "speaker", "source", "phone")
+            columns = {name: table.column(name).to_numpy() for name in names}
+            codes = np.stack([table.column(name).to_numpy() for name in code_columns], axis=1)
+            parts.append(count_codes(**columns, codes=codes))
+    return merge_counts(parts)
+
+
+def merge_counts(parts: Sequence[CodeCounts]) -> CodeCounts:
+    """Puts tables together, as when a file is read in pieces.
+
+    Args:
+        parts: At least one; an utterance may stand in several, and then belongs together.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not parts:
+        raise ValueError("There is no frame to be counted.")
+    utterances, first_place = np.unique(
+        np.concatenate([part.utterances for part in parts]), return_index=True
+    )
     phones = np.unique(np.concatenate([part.phones for part in parts]))
     codes = np.unique(np.concatenate([part.codes for part in parts]), axis=0)
     code_places = {tuple(code): place for place, code in enumerate(codes.tolist())}
-    cells, start = [], 0
+    cells = []
     for part in parts:
         code_rows = np.array([code_places[tuple(code)] for code in part.codes.tolist()])
-        phone_rows = np.searchsorted(phones, part.phones)
         utterance, phone, code = part.cells.T
-        cells.append(np.stack([utterance + start, phone_rows[phone], code_rows[code]], axis=1))
-        start += len(part.utterances)
+        cells.append(
+            np.stack(
+                [
+                    np.searchsorted(utterances, part.utterances)[utterance],
+                    np.searchsorted(phones, part.phones)[phone],
+                    code_rows[code],
+                ],
+                axis=1,
+            )
+        )
+    shape = (len(utterances), len(phones), len(codes))
+    flat = np.ravel_multi_index(tuple(np.concatenate(cells).T), shape)
+    places, inverse = np.unique(flat, return_inverse=True)
+    counts = np.concatenate([part.counts for part in parts])
+    languages, speakers, sources = (
+        np.concatenate(columns)[first_place]
+        for columns in zip(
+            *((part.languages, part.speakers, part.sources) for part in parts), strict=True
+        )
+    )
     return CodeCounts(
         utterances=utterances,
-        languages=np.concatenate([part.languages for part in parts]),
-        speakers=np.concatenate([part.speakers for part in parts]),
-        sources=np.concatenate([part.sources for part in parts]),
+        languages=languages,
+        speakers=speakers,
+        sources=sources,
         phones=phones,
         codes=codes,
-        cells=np.concatenate(cells).astype(np.int64),
-        counts=np.concatenate([part.counts for part in parts]),
+        cells=np.stack(np.unravel_index(places, shape), axis=1).astype(np.int64),
+        counts=np.bincount(inverse, weights=counts).astype(np.int64),
     )
 
 

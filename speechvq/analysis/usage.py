@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,19 @@ class CodeUsage:
     distances: FloatArray
     dendrogram: Dendrogram
     tree: TreeComparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything but the entropy of each code, as JSON values."""
+        plain = asdict(self)
+        del plain["entropy"]
+        return {
+            **plain,
+            "distances": self.distances.tolist(),
+            "dendrogram": {
+                "merges": self.dendrogram.merges.tolist(),
+                "order": [int(place) for place in self.dendrogram.order],
+            },
+        }
 
 
 def measure_usage(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from speechvq.analysis.code_counts import (
     MAX_UNITS,
     choose_unit,
     count_codes,
+    count_tables,
     form_units,
-    merge_counts,
 )
 from speechvq.decoding.bootstrap import BootstrapUnit
 from tests.support.code_tables import assign_nothing, create_columns, create_counts
@@ -41,23 +42,19 @@ def test_pieces_of_a_file_give_the_same_as_the_whole() -> None:
     rng = np.random.default_rng(0)
     columns = create_columns(rng, {"aaa_Latn": {"x": 3}, "bbb_Latn": {"x": 2}}, assign_nothing(9))
     whole = count_codes(**columns)
-    middle = np.isin(columns["utterance"], whole.utterances[::2])
-    parts = [
-        count_codes(**{name: column[keep] for name, column in columns.items()})
-        for keep in (middle, ~middle)
-    ]
-    merged = merge_counts(parts)
-    order = np.argsort(merged.utterances)
-    assert merged.utterances[order].tolist() == whole.utterances.tolist()
-    assert np.array_equal(merged.sum_codes()[order], whole.sum_codes())
-    rows = np.argsort(order)
-    phones = whole.phones.tolist()
-    units = np.arange(len(order))
-    assert np.array_equal(
-        merged.sum_by(rows, len(order), phones), whole.sum_by(units, len(order), phones)
-    )
-    with pytest.raises(ValueError, match="one part only"):
-        merge_counts([parts[0], parts[0]])
+    columns["speaker"] = np.where(columns["speaker"] == "aaa_Latn-x-0", None, columns["speaker"])
+    whole = count_codes(**columns)
+    assert whole.speakers.tolist()[0] == ""
+    columns["group_0"] = columns.pop("codes")
+    table = pa.table({name: pa.array(column.tolist()) for name, column in columns.items()})
+    pieces = [table.slice(start, 101) for start in range(0, table.num_rows, 101)]
+    merged = count_tables([*pieces, table.slice(0, 0)], ["group_0"])
+    for name in whole.__dataclass_fields__:
+        assert np.array_equal(getattr(merged, name), getattr(whole, name)), name
+    pairs = count_tables([table], ["group_0", "group_0"])
+    assert np.array_equal(pairs.codes, np.repeat(whole.codes, 2, axis=1))
+    with pytest.raises(ValueError, match="no frame"):
+        count_tables([], ["group_0"])
 
 
 def test_some_utterances() -> None:
