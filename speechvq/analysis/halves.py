@@ -8,7 +8,7 @@ samples is biased, and the more so the smaller they are (`speechvq.analysis.dive
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from speechvq.analysis.divergence import compute_divergence_table
 
@@ -42,15 +42,21 @@ def compare_halves(
     Returns:
         (3, P) bits: within, across, different; NaN where a half was always empty.
     """
-    a, b = (_draw_halves(side, num_splits, rng, resample=resample) for side in (first, second))
-    smallest = np.min([half.sum(-1) for half in (*a, *b)], axis=0)  # (S, P)
+    halves = [_draw_halves(side, num_splits, rng, resample=resample) for side in (first, second)]
+    smallest = np.min([half.sum(-1) for side in halves for half in side], axis=0)  # (S, P)
     sizes = np.minimum(smallest, max_frames)
-    near, far = ([_Shares(thin_counts(half, sizes, rng)) for half in side] for side in (a, b))
+    a, b = (
+        [thin_counts(half, sizes / np.maximum(half.sum(-1), 1.0), rng) for half in side]
+        for side in halves
+    )
+    near, far = ([_Shares(half) for half in side] for side in (a, b))
     within = np.stack([near[0].diverge(near[1]), far[0].diverge(far[1])])  # (2, S, P)
     across = np.stack([near[half].diverge(far[half]) for half in (0, 1)])
     different = np.stack(
         [
-            shares.diverge(_Shares(thin_counts(half[:, other], sizes, rng)))
+            shares.diverge(
+                _Shares(thin_counts(half[:, other], sizes / np.maximum(sizes[:, other], 1.0), rng))
+            )
             for shares, half in ((near[0], b[0]), (far[1], a[1]))
             for other in references.T
         ]
@@ -79,8 +85,7 @@ def permute_languages(
     means = np.stack([side.sum((0, 2)) / len(side) for side in (first, second)])  # (2, P)
     keep = means.min(0) / np.maximum(means, 1e-9)
     first, second = (
-        thin_counts(side, side.sum(-1) * one, rng)
-        for side, one in zip((first, second), keep, strict=True)
+        thin_counts(side, one, rng) for side, one in zip((first, second), keep, strict=True)
     )
     units = np.concatenate([first, second]).reshape(len(first) + len(second), -1)  # (K + K', P C)
     observed = _Shares(first.sum(0)).diverge(_Shares(second.sum(0)))
@@ -166,20 +171,23 @@ def _compute_entropy(probs: NDArray[np.floating]) -> FloatArray:
     return np.asarray(-terms.sum(-1, dtype=np.float64))
 
 
-def thin_counts(counts: Counts, sizes: NDArray[np.floating], rng: np.random.Generator) -> Counts:
-    """Draws frames without replacement, each with the same probability.
+def thin_counts(counts: Counts, keep: ArrayLike, rng: np.random.Generator) -> Counts:
+    """Draws frames without replacement.
 
     Args:
         counts: (..., C) frames.
-        sizes: (...) how many are to be left, on average; smaller rows keep all.
+        keep: (...) chance of each frame to stay; 1 and more keeps all.
         rng: Draws them.
     """
-    totals = counts.sum(-1)
-    keep = np.minimum(sizes / np.maximum(totals, 1.0), 1.0)
-    if (keep >= 1.0).all():
+    chances = np.broadcast_to(np.asarray(keep), counts.shape[:-1])
+    rows = chances < 1.0
+    if not rows.any():
         return counts
-    whole = counts.astype(np.int64)
-    return rng.binomial(whole, np.broadcast_to(keep[..., None], whole.shape)).astype(np.float32)
+    part, thinned = counts[rows], counts.copy()  # (R, C)
+    drawn = part.nonzero()
+    part[drawn] = rng.binomial(part[drawn].astype(np.int64), chances[rows][drawn[0]])
+    thinned[rows] = part
+    return thinned
 
 
 def _draw_halves(
@@ -194,9 +202,9 @@ def _draw_halves(
     sizes = num_units // 2 + (np.arange(num_splits) % 2) * (num_units % 2)
     ranks = rng.random((num_splits, num_units)).argsort(1)
     chosen = np.where(ranks < sizes[:, None], weights, np.float32(0.0))  # (S, K)
-    flat = units.reshape(num_units, -1)
-    shape = (num_splits, *units.shape[1:])
-    return (chosen @ flat).reshape(shape), ((weights - chosen) @ flat).reshape(shape)
+    both = np.concatenate([chosen, weights - chosen]) @ units.reshape(num_units, -1)
+    first, second = both.reshape(2, num_splits, *units.shape[1:])
+    return first, second
 
 
 def average_known(values: FloatArray) -> FloatArray:

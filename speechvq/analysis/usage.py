@@ -102,10 +102,7 @@ def measure_usage(
         sides.append(everything.sum_by(rows, size, [UNKNOWN]))  # (K, 1, C)
     totals = np.array([side.sum() for side in sides])
     rates = totals.min() / totals
-    thinned = [
-        thin_counts(side, side.sum(-1) * rate, rng)[:, 0]
-        for side, rate in zip(sides, rates, strict=True)
-    ]
+    thinned = [thin_counts(side, rate, rng)[:, 0] for side, rate in zip(sides, rates, strict=True)]
     units = np.concatenate(thinned)  # (sum K, C)
     owners = np.repeat(np.arange(len(languages)), [len(side) for side in thinned])
     observed = _describe(units, owners, min_frames)
