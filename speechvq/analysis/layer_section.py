@@ -13,6 +13,7 @@ from speechvq.analysis.probes import ProbeResult
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.analysis.sharing_section import format_estimate
 from speechvq.analysis.similarity import (
+    Dendrogram,
     compute_centre_distances,
     compute_cka_matrix,
     compute_phone_centres,
@@ -20,6 +21,7 @@ from speechvq.analysis.similarity import (
 )
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
+from speechvq.reporting.dendrogram import draw_dendrogram
 
 TITLE = "Layers"
 _MIN_PHONES = 4
@@ -34,14 +36,14 @@ class LanguageLikeness:
         distances: (J, J) between the centres of their utterances, in standard deviations.
         phones: Phones that all of them have.
         cka: (J, J) debiased CKA of their phones' centres; None with fewer than 4 phones.
-        order: Languages by the dendrogram of `distances`.
+        dendrogram: Of `distances`, by average linkage.
     """
 
     languages: list[str]
     distances: NDArray[np.float64]
     phones: list[str]
     cka: NDArray[np.float64] | None
-    order: list[int]
+    dendrogram: Dendrogram
 
 
 def measure_likeness(
@@ -72,7 +74,7 @@ def measure_likeness(
         distances=distances,
         phones=phones,
         cka=cka,
-        order=link_average(distances).order,
+        dendrogram=link_average(distances),
     )
 
 
@@ -186,7 +188,7 @@ def _create_table(layers: Sequence[int], probes: Mapping[str, Sequence[ProbeResu
 
 
 def _draw_likeness(layer: int, likeness: LanguageLikeness) -> list[Figure]:
-    order = likeness.order
+    order = likeness.dendrogram.order
     names = [likeness.languages[place] for place in order]
     figures = [
         Figure(
@@ -196,10 +198,20 @@ def _draw_likeness(layer: int, likeness: LanguageLikeness) -> list[Figure]:
                 column_labels=names,
                 color_label="standard deviations",
             ),
-            caption=f"Layer {layer}: distances between the centres of languages, in the order of a "
-            "dendrogram (average linkage).",
+            caption=f"Layer {layer}: distances between the centres of languages, in the order of "
+            "the dendrogram.",
             alt=f"Matrix of distances of languages in layer {layer}",
-        )
+        ),
+        Figure(
+            picture=draw_dendrogram(
+                likeness.dendrogram.merges,
+                order,
+                likeness.languages,
+                x_label="distance, standard deviations",
+            ),
+            caption=f"Layer {layer}: the same as a dendrogram (average linkage).",
+            alt=f"Dendrogram of languages in layer {layer}",
+        ),
     ]
     if likeness.cka is not None:
         figures.append(
@@ -224,7 +236,8 @@ def _to_json(likeness: LanguageLikeness) -> dict[str, Any]:
         "distances": likeness.distances.tolist(),
         "phones": likeness.phones,
         "cka": None if likeness.cka is None else likeness.cka.tolist(),
-        "order": [int(place) for place in likeness.order],
+        "merges": likeness.dendrogram.merges.tolist(),
+        "order": [int(place) for place in likeness.dendrogram.order],
     }
 
 

@@ -15,6 +15,12 @@ difference, 0 where the phone of the other language is as far as any other phone
 nearer to "same language" than to "another phone"), NOT_SHARED where it is below, UNDECIDED
 otherwise; also where different − within (do the codes tell this phone from others at all?) has an
 interval that reaches 0, and where there are too few units or frames.
+
+How often it errs, on 200 synthetic tables each (6 and 8 speakers; 8 and 12 with unequal numbers of
+frames; 12 and 12): codes assigned by language, or without meaning, were never called shared, for no
+phone and no pair; shared codes were never called not shared. At the very threshold, where either
+word is wrong, pairs were called shared in 0 to 1 % and not shared in 2.5 to 6 %, phones in 0.2 to
+2 % and 1.5 to 3.4 %. The permutation test of language rejects a true null in 4 to 5.5 % at 5 %.
 """
 
 from __future__ import annotations

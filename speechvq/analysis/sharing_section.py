@@ -23,6 +23,7 @@ from speechvq.analysis.sharing_rule import Decision, PairSharing, SharingRule
 from speechvq.analysis.usage import CodeUsage, measure_usage
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import draw_heat_map
+from speechvq.reporting.dendrogram import draw_dendrogram
 
 TITLE = "Codes shared across languages"
 _TONES = {Decision.SHARED: "good", Decision.NOT_SHARED: "bad", Decision.UNDECIDED: "note"}
@@ -81,7 +82,7 @@ def create_sharing_section(
     section.findings.append(describe_usage(usage))
     for key, found in pairs.items():
         section.tables.extend(create_tables(key, found))
-    section.figures.append(_draw_languages(usage))
+    section.figures.extend(_draw_languages(usage))
     section.numbers.update(
         {
             "rule": asdict(rule),
@@ -218,7 +219,7 @@ def format_estimate(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} (95 % {estimate.low:.2f}–{estimate.high:.2f})"
 
 
-def _draw_languages(usage: CodeUsage) -> Figure:
+def _draw_languages(usage: CodeUsage) -> list[Figure]:
     order = usage.dendrogram.order
     names = [usage.languages[place] for place in order]
     picture = draw_heat_map(
@@ -227,12 +228,22 @@ def _draw_languages(usage: CodeUsage) -> Figure:
         column_labels=names,
         color_label="bits beyond those within a language",
     )
-    return Figure(
-        picture=picture,
-        caption="How far apart languages are in their use of codes, in the order of a dendrogram "
-        "(average linkage). About 0: as near as two halves of one language.",
-        alt="Matrix of distances between languages",
+    tree = draw_dendrogram(
+        usage.dendrogram.merges, order, usage.languages, x_label="bits beyond those within"
     )
+    return [
+        Figure(
+            picture=picture,
+            caption="How far apart languages are in their use of codes, in the order of the "
+            "dendrogram. About 0: as near as two halves of one language.",
+            alt="Matrix of distances between languages",
+        ),
+        Figure(
+            picture=tree,
+            caption="The same as a dendrogram (average linkage).",
+            alt="Dendrogram of languages by their codes",
+        ),
+    ]
 
 
 def _list_limits(sources: SourceComparison, pairs: Sequence[PairSharing]) -> list[str]:

@@ -34,7 +34,7 @@ def test_layers() -> None:
     phones = np.array(["a", "e", "i", "o", "u", "sil"] * 6)
     likeness = measure_likeness(told, languages, told, languages, phones)
     assert likeness.phones == ["a", "e", "i", "o", "u"]
-    assert likeness.order == [0, 1, 2]
+    assert likeness.dendrogram.order == [0, 1, 2]
     assert likeness.cka is not None
     section = create_layer_section(
         [0, 6],
@@ -47,7 +47,7 @@ def test_layers() -> None:
     assert section.findings[0].startswith("A probe reads the language best from layer 6")
     assert "n = 12 groups" in section.findings[0]
     assert "No probe for source: 1 classes have 2 groups, 2 are needed." in section.limits
-    assert len(section.figures) == 3
+    assert len(section.figures) == 4
     assert "kan_Knda" in render(section)
 
 
