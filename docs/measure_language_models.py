@@ -368,7 +368,8 @@ def write(
             "`tuned for`; none is at the edge of what was tried. Beams of 64.",
             "Against greedy: relative, with p of a paired bootstrap over utterances. Oracle: had "
             "the best of the ten texts always been chosen. A weight that is best for words makes "
-            "the text shorter: more characters are lost, and hardly one is made up.",
+            "the text shorter: more characters are lost, and hardly one is made up. IndicWav2Vec "
+            "reports 28 % less WER by its language models, on recognisers far better than these.",
             *(describe_text(measurement, language)
               for language in dict.fromkeys(subject.language for subject in results)),
             *(f"![{metric.upper()} by decoder](language-models-{metric}.svg)"

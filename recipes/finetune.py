@@ -1,4 +1,4 @@
-"""CTC finetuning of one language, from a pretrained model or from scratch.
+"""CTC finetuning of one or several languages, from a pretrained model or from scratch.
 
 python -m recipes.finetune corpus=DIR model=DIR language=hin_Deva output=DIR
 """

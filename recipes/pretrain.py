@@ -6,7 +6,7 @@ python -m recipes.pretrain corpus=DIR output=DIR preset=tiny
 from __future__ import annotations
 
 from speechvq.config.application import launch
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 
 
 def run(config: PretrainConfig) -> None:

@@ -70,6 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def run(options: argparse.Namespace) -> int:
     """Transcribes, says what came of it, and returns the exit code."""
+    from speechvq.deploy.progress import format_clock
     from speechvq.deploy.transcription_inputs import show_path
     from speechvq.deploy.transcription_run import TranscribeOptions, transcribe_files
 
@@ -91,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     for path, problem in outcome.failures:
         print(f"speechvq: {show_path(path)}: {problem}", file=sys.stderr)
     print(
-        f"transcribed {outcome.num_done} files, {outcome.seconds / 3600:.2f} h; done before: "
+        f"transcribed {outcome.num_done} files, {format_clock(outcome.seconds)} of audio; done "
+        f"before: "
         f"{outcome.num_skipped}; failed: {len(outcome.failures)}",
         file=sys.stderr,
     )

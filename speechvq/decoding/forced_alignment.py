@@ -130,3 +130,21 @@ def find_spans(log_probs: Tensor, path: Tensor, *, blank_id: int = 0) -> list[La
         for begin, end in itertools.pairwise(bounds)
         if labels[begin] != blank_id
     ]
+
+
+def align_spans(log_probs: Tensor, labels: Sequence[int]) -> list[LabelSpan] | None:
+    """Finds when the labels of a text that a search found are said.
+
+    Args:
+        log_probs: (T, N) natural log-probabilities.
+        labels: As the vocabulary spells the text; the search may have spelled it shorter.
+
+    Returns:
+        The labels; None where they do not fit into the frames.
+    """
+    if not labels:
+        return []
+    try:
+        return find_spans(log_probs, align_labels(log_probs, labels))
+    except DataError:
+        return None

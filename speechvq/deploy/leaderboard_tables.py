@@ -178,7 +178,12 @@ def _create_table(board: Leaderboard, rank_by: str, *, is_brief: bool) -> Result
         f"the paired test are a bootstrap over {board.unit}; p is two-sided and not corrected for "
         f"the number of comparisons ({len(board.entries) - 1}).",
         f"Beyond chance (p < {SIGNIFICANCE:g}) {told_apart} of {len(board.entries) - 1} differ "
-        "from it; the order of the others is not shown by these utterances.",
+        "from it"
+        + (
+            "; the order of the others is not shown by these utterances."
+            if told_apart < len(board.entries) - 1
+            else "."
+        ),
     ]
     return ResultTable(title="Evaluations compared", columns=columns, rows=rows, notes=notes)
 

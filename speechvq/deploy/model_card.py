@@ -5,7 +5,6 @@ Evaluations reach a card only so, on demand: `evaluate` changes no model directo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from speechvq.durable import write_durably
 from speechvq.errors import DataError, ModelError
 from speechvq.models.card import render_model_card
 from speechvq.models.ctc_model import CTCModel
-from speechvq.models.directory import CARD_FILE, load_model, read_model_config
+from speechvq.models.directory import CARD_FILE, load_model, read_json, read_model_config
 
 
 def write_model_card(
@@ -59,7 +58,7 @@ def write_model_card(
     vocabularies = loaded.vocabularies if isinstance(loaded, CTCModel) else {}
     card = render_model_card(
         read_model_config(model),
-        json.loads((model / METRICS_FILE).read_text(encoding="utf-8")),
+        read_json(model / METRICS_FILE),
         {name: len(vocabulary) for name, vocabulary in vocabularies.items()},
         sum(parameter.numel() for parameter in loaded.parameters()),
         evaluations=evaluations,

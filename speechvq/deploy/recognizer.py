@@ -21,7 +21,7 @@ from torch import Tensor
 
 from speechvq.data.audio import Waveform, from_pcm, open_audio, to_16k_mono, to_pcm
 from speechvq.data.records import SAMPLE_RATE
-from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
+from speechvq.decoding.forced_alignment import LabelSpan, align_labels, align_spans, find_spans
 from speechvq.decoding.greedy import decode_best_path
 from speechvq.decoding.hypotheses import Hypothesis
 from speechvq.deploy.log_probs import choose_best, compute_log_probs, score_languages
@@ -246,7 +246,8 @@ class Recognizer:
             language: The head to use.
 
         Returns:
-            Of each, the labels that were recognised.
+            Of each, the labels that were recognised: of a beam search's text, or, should the
+            vocabulary spell it with more labels than there are frames, of the best path.
         """
         rows = self.compute_log_probs(waveforms, language)
         if language not in self.decoders:
@@ -254,8 +255,8 @@ class Recognizer:
         found: list[list[LabelSpan]] = []
         for row in rows:
             text = self.decoders[language].decode(row)[0].text
-            labels = self.model.vocabularies[language].encode(text)
-            found.append(find_spans(row, align_labels(row, labels)) if text else [])
+            spans = align_spans(row, self.model.vocabularies[language].encode(text))
+            found.append(find_spans(row, row.argmax(dim=-1)) if spans is None else spans)
         return found
 
     def recognize(self, waveforms: Sequence[Waveform], language: str) -> list[str]:

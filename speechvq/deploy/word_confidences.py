@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from speechvq.data.audio import Waveform
-from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
+from speechvq.decoding.forced_alignment import LabelSpan, align_spans, find_spans
 from speechvq.decoding.greedy import decode_best_path
 from speechvq.decoding.hypotheses import Hypothesis
 from speechvq.deploy.recognizer import Recognizer
 from speechvq.deploy.words import TimedLabel, WordBuilder
-from speechvq.errors import DataError
 from speechvq.models.vocabulary import Vocabulary
 
 
@@ -59,7 +56,7 @@ def recognize_with_confidences(
         spans = (
             find_spans(row, row.argmax(dim=-1))
             if decoder is None
-            else _align(row, text, vocabulary)
+            else align_spans(row, vocabulary.encode(text)) or []
         )
         confidences = compute_confidences(spans, text, vocabulary)
         results.append(Recognized(text=text, confidences=confidences, n_best=n_best))
@@ -114,12 +111,3 @@ def follow_normalization(
     return tuple(
         confidence for confidence, found in zip(confidences, parts, strict=True) for _ in found
     )
-
-
-def _align(log_probs: Tensor, text: str, vocabulary: Vocabulary) -> list[LabelSpan]:
-    if not text:
-        return []
-    try:
-        return find_spans(log_probs, align_labels(log_probs, vocabulary.encode(text)))
-    except DataError:  # the vocabulary spells the text with more labels than the search did
-        return []

@@ -13,8 +13,8 @@ from typing import Any
 from speechvq.models.card_evaluations import describe_evaluations, list_index_results
 
 _LOADERS = {"pretrain": "load_pretrain_model", "ctc": "load_ctc_model"}
-_LEFT_OUT = ("output", "corpus", "model", "init", "old_corpus", "architecture")
-"""Keys of training that name folders of the machine, or repeat config.json."""
+_LEFT_OUT = ("output", "corpus", "labels", "model", "init", "old_corpus", "architecture")
+"""Keys of training that name files and folders of the machine, or repeat config.json."""
 
 
 def render_model_card(

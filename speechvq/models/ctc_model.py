@@ -4,6 +4,7 @@ section 3.3), and with one adapter a layer and language where languages share a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from speechvq.models.encoder import EncoderOutput, SpeechEncoder
 from speechvq.models.vocabulary import Vocabulary
 from speechvq.nn.adapter import Adapter
 from speechvq.nn.gradients import keep_in_graph
+
+_LANGUAGE_PATTERN = re.compile(r"[\w-]{1,100}")
 
 
 @dataclass
@@ -133,3 +136,13 @@ class CTCModel(nn.Module):
         """What belongs to one language alone: its head, and its adapters if there are some."""
         yield self.heads[language]
         yield from self.get_adapters(language) or ()
+
+
+def is_language_name(name: str) -> bool:
+    """Whether a head may have this name: letters, digits, `_` and `-`, and nothing that a
+    `ModuleDict` has of its own, such as `type`.
+
+    Args:
+        name: Of a language, such as hin_Deva.
+    """
+    return bool(_LANGUAGE_PATTERN.fullmatch(name)) and not hasattr(nn.ModuleDict(), name)

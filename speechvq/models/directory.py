@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.card import render_model_card
 from speechvq.models.config import CTCModelConfig, PretrainModelConfig
 from speechvq.models.config_json import check_keys, config_from_json, config_to_json
-from speechvq.models.ctc_model import CTCModel
+from speechvq.models.ctc_model import CTCModel, is_language_name
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.models.vocabulary import Vocabulary, vocabulary_from_json
 
@@ -44,9 +43,6 @@ CONFIG_FILE = "config.json"
 VOCABULARY_FILE = "vocab.json"
 METRICS_FILE = "metrics.json"
 CARD_FILE = "README.md"
-
-LANGUAGE_PATTERN = re.compile(r"[\w-]{1,100}")
-"""What a language may be named."""
 
 _MAX_JSON_BYTES = 64 << 20
 _MAX_NUMBER = 1 << 20
@@ -125,7 +121,7 @@ def load_model(directory: str | Path) -> PretrainModel | CTCModel:
                     model = create_pretrain_model(config)
             case "ctc":
                 ctc_config = config_from_json(CTCModelConfig, document["model"], path)
-                vocabularies = _read_vocabularies(directory)
+                vocabularies = _read_vocabularies(directory, num_tensors=len(weights))
                 with torch.device("meta"):
                     model = create_ctc_model(ctc_config, vocabularies)
             case _:
@@ -178,7 +174,7 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
         ModelError: It is missing, no JSON, foreign, or of a newer version.
     """
     path = Path(directory) / CONFIG_FILE
-    document = _read_json(path)
+    document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(
             f'{path} must have "format": "{FORMAT}", but has not: this is no speechvq model. '
@@ -191,6 +187,9 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
             "speechvq version that wrote it."
         )
     check_keys(document, _CONFIG_KEYS, str(path))
+    for key in ("training", "corpus"):
+        if not isinstance(document[key], dict | None):
+            raise ModelError(f"{path}: {key} must be an object or null; copy the directory again.")
     return document
 
 
@@ -299,7 +298,8 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a model directory; ModelError if it is missing, damaged or huge."""
     try:
         _check_regular(path)
         if path.stat().st_size > _MAX_JSON_BYTES:
@@ -316,14 +316,19 @@ def _read_json(path: Path) -> Any:
         ) from error
 
 
-def _read_vocabularies(directory: Path) -> dict[str, Vocabulary]:
+def _read_vocabularies(directory: Path, *, num_tensors: int) -> dict[str, Vocabulary]:
     path = directory / VOCABULARY_FILE
-    document = _read_json(path)
+    document = read_json(path)
     if not isinstance(document, dict):
         raise ModelError(f"{path} must be an object from language to vocabulary.")
+    if len(document) > num_tensors:
+        raise ModelError(
+            f"{path} must have no more languages than there are weights ({num_tensors}), but has "
+            f"{len(document)}; copy the directory again from where it was made."
+        )
     vocabularies = {}
     for language, entry in document.items():
-        if not LANGUAGE_PATTERN.fullmatch(language):
+        if not is_language_name(language):
             raise ModelError(f"{path}: a language must be named as hin_Deva is, not {language!r}.")
         try:
             vocabularies[language] = vocabulary_from_json(entry)

@@ -19,6 +19,7 @@ from speechvq.models.vocabulary import (
     UNKNOWN,
     UNKNOWN_TEXT,
     WORD_SEPARATOR,
+    GraphemeVocabulary,
     SentencePieceVocabulary,
     Vocabulary,
 )
@@ -118,6 +119,11 @@ def list_recognizer_notes(model: CTCModel, languages: list[str]) -> list[str]:
         notes.append(
             "The tokenizer decodes as the sentencepiece model does, but does not cut text into "
             "pieces as that does: do not finetune with it there."
+        )
+    if any(isinstance(model.vocabularies[name], GraphemeVocabulary) for name in languages):
+        notes.append(
+            "The tokenizer decodes grapheme clusters as here, but drops the spaces beside them "
+            "where it cuts text into labels: do not finetune with it there."
         )
     return notes
 

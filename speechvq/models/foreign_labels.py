@@ -76,7 +76,10 @@ def arrange_characters(labels: ForeignLabels) -> HeadLayout:
     Raises:
         ModelError: Two tokens are the same, or one has a name that means something else here.
     """
-    special = (labels.blank, labels.unknown, labels.separator)
+    # An output that is the blank as well must not be counted twice.
+    unknown = None if labels.unknown == labels.blank else labels.unknown
+    separator = None if labels.separator in (labels.blank, unknown) else labels.separator
+    special = (labels.blank, unknown, separator)
     others = [index for index in range(len(labels.tokens)) if index not in special]
     names = [labels.tokens[index] for index in others]
     if not all(names):

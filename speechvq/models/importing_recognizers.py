@@ -27,9 +27,8 @@ from speechvq.models.checkpoint_settings import (
 )
 from speechvq.models.config import CTCModelConfig, PretrainModelConfig
 from speechvq.models.config_json import config_from_json, config_to_json
-from speechvq.models.ctc_model import CTCModel
+from speechvq.models.ctc_model import CTCModel, is_language_name
 from speechvq.models.directory import (
-    LANGUAGE_PATTERN,
     check_apart,
     check_replaceable,
     save_model,
@@ -61,6 +60,7 @@ from speechvq.models.interop_labels import (
     read_huggingface_layout,
     read_huggingface_vocabularies,
     read_sentencepiece_layout,
+    read_target_language,
 )
 from speechvq.models.interop_names import find_prefix
 from speechvq.models.interop_shapes import ImportOptions, derive_config
@@ -144,7 +144,7 @@ def import_recognizer(
     check_apart(source, output)
     check_replaceable(output)
     source, options = Path(source), options or ImportOptions()
-    if not LANGUAGE_PATTERN.fullmatch(labels.name):
+    if not is_language_name(labels.name):
         raise ModelError(f"`--language` must be a name such as hin_Deva, but is {labels.name!r}.")
     if source.is_dir():
         imported = _import_huggingface(source, labels, seed, options)
@@ -174,9 +174,8 @@ def _import_huggingface(
     state, document = read_huggingface_files(source)
     vocabularies = read_huggingface_vocabularies(source)
     name = _find_language(list(vocabularies), labels.language, source)
-    adapter = source / f"adapter.{name}.safetensors"
-    if name is not None and adapter.is_file():  # MMS: a head and adapters a language
-        state |= read_safetensors(adapter)
+    if name is not None:
+        state |= _read_language(source, name, is_only=len(vocabularies) == 1)
     state = {name: tensor.float() for name, tensor in state.items()}
     weight, bias = (state.pop(f"{_HEAD}.{kind}", None) for kind in ("weight", "bias"))
     if weight is None or bias is None:
@@ -220,6 +219,20 @@ def _find_language(names: list[str | None], language: str, source: Path) -> str 
         f"`--language` must be one of the vocabulary of {source} ({known}), or {ours}=NAME, but is "
         f"{language}."
     )
+
+
+def _read_language(source: Path, name: str, *, is_only: bool) -> dict[str, Tensor]:
+    """Head and adapters of one language of several (MMS), where the weights hold another's."""
+    path = source / f"adapter.{name}.safetensors"
+    if path.is_file():
+        return read_safetensors(path)
+    found = read_target_language(source)
+    if not is_only and found != name:
+        raise ModelError(
+            f"{path} does not exist: it must hold head and adapters of {name}, as those in the "
+            f"weights are of {found or 'an unnamed language'}. Fetch it from where the model is."
+        )
+    return {}
 
 
 def _import_file(

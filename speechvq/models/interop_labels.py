@@ -22,6 +22,7 @@ from speechvq.models.vocabulary import SentencePieceVocabulary
 
 FAIRSEQ_DICTIONARY = "dict.ltr.txt"
 VOCABULARY_FILE = "vocab.json"
+TOKENIZER_FILE = "tokenizer_config.json"
 _TOKENIZERS = frozenset({"Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"})
 _DEFAULT_TOKENS = {"pad_token": "<pad>", "unk_token": "<unk>", "word_delimiter_token": "|"}
 _FAIRSEQ_SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -69,6 +70,23 @@ def read_huggingface_vocabularies(directory: Path) -> dict[str | None, dict[str,
         if not labels or any(type(index) is not int for index in labels.values()):
             raise ModelError(f"{path} must be an object from label to number, or several by name.")
     return found
+
+
+def read_target_language(directory: Path) -> str | None:
+    """The language whose head stands in the weights themselves, by the tokenizer's settings.
+
+    Args:
+        directory: transformers' directory, of a model with several languages.
+
+    Returns:
+        The name it has in `vocab.json`; None where the settings do not tell.
+
+    Raises:
+        ModelError: The settings cannot be read.
+    """
+    path = directory / TOKENIZER_FILE
+    language = read_json(path).get("target_lang") if path.is_file() else None
+    return language if isinstance(language, str) else None
 
 
 def read_huggingface_layout(
@@ -136,7 +154,7 @@ def _read_added_tokens(path: Path) -> dict[str, int]:
 def _read_tokenizer_settings(directory: Path) -> dict[str, Any]:
     """Names of the special tokens, and whether text is put into lower case."""
     settings: dict[str, Any] = {"do_lower_case": False, **_DEFAULT_TOKENS}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+    for name in ("special_tokens_map.json", TOKENIZER_FILE):
         if not (directory / name).is_file():
             continue
         document = read_json(directory / name)

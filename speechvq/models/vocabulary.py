@@ -65,10 +65,19 @@ class CharacterVocabulary(Vocabulary):
 
     Args:
         characters: Without blank, unknown and word separator; their order is the order of labels.
+
+    Raises:
+        ModelError: A label has half of a surrogate pair, which no file can hold.
     """
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.labels = (BLANK, UNKNOWN, WORD_SEPARATOR, *characters)
+        for label in self.labels:
+            if any("\ud800" <= character <= "\udfff" for character in label):
+                raise ModelError(
+                    f"A vocabulary's `labels` must be Unicode text, but {label!r} is half of a "
+                    "surrogate pair."
+                )
         self._ids = {label: index for index, label in enumerate(self.labels)}
 
     def encode(self, text: str) -> list[int]:

@@ -9,6 +9,11 @@ for (const editor of document.querySelectorAll(".editor")) {
   const player = (entry) => entry.querySelector("audio");
   let unsaved = false;
 
+  const unsavedKey = `${storageKey} unsaved`;
+  const setUnsaved = (value) => {
+    unsaved = value;
+    try { value ? localStorage.setItem(unsavedKey, "1") : localStorage.removeItem(unsavedKey); } catch { /* as below */ }
+  };
   const listChecked = () => entries.filter((entry) => box(entry).checked);
   const show = () => {
     for (const entry of entries) {
@@ -20,7 +25,7 @@ for (const editor of document.querySelectorAll(".editor")) {
     save.disabled = count === 0;
   };
   const remember = () => {
-    unsaved = true;
+    setUnsaved(true);
     const kept = listChecked().map((entry) => [entry.dataset.id, field(entry).value]);
     try { localStorage.setItem(storageKey, JSON.stringify(kept)); } catch { /* private windows have none */ }
     show();
@@ -32,6 +37,7 @@ for (const editor of document.querySelectorAll(".editor")) {
         if (!kept.has(entry.dataset.id)) continue;
         field(entry).value = kept.get(entry.dataset.id);
         box(entry).checked = true;
+        unsaved = localStorage.getItem(unsavedKey) === "1";
       }
     } catch { /* nothing is remembered */ }
   };
@@ -86,7 +92,7 @@ for (const editor of document.querySelectorAll(".editor")) {
     link.download = editor.dataset.file;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    unsaved = false;
+    setUnsaved(false);
     show();
   });
   addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });

@@ -22,7 +22,7 @@ from speechvq.data.audio import Waveform
 from speechvq.data.index import CorpusIndex
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.rows import RowReader
-from speechvq.decoding.forced_alignment import align_labels, find_spans
+from speechvq.decoding.forced_alignment import align_spans, find_spans
 from speechvq.decoding.greedy import decode_best_path
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer
@@ -100,19 +100,17 @@ class SegmentRecognizer:
         return decode_best_path(row, self._vocabulary)
 
     def _describe(self, name: str, row: Tensor, second: str | None, seconds: float) -> Recognition:
-        path, score = row.argmax(dim=-1), None
-        text = decode_best_path(row, self._vocabulary)
+        text, score = decode_best_path(row, self._vocabulary), None
+        spans = find_spans(row, row.argmax(dim=-1)) if text else []
         if self._decoder is not None:
             found = self._decoder.decode(row)[0]
             text, settings = found.text, self._decoder.settings
-            if text:
-                path = align_labels(row, self._vocabulary.encode(text))
+            spans = align_spans(row, self._vocabulary.encode(text)) or []
             if text and self._decoder.model is not None and settings.lm_weight:
                 bonus = 0.0
                 if self._decoder.model.unit == "word":
                     bonus = settings.word_score * len(text.split())
                 score = (found.language_score - bonus) / settings.lm_weight / (len(text) + 1)
-        spans = find_spans(row, path) if text else []
         merger = self._recognizer.create_merger(self._language)
         words = merger.add(0.0, seconds, True, spans)
         return Recognition(

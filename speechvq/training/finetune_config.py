@@ -69,7 +69,7 @@ class FinetuneConfig(TrainConfig):
     speeds: list[float] = field(default_factory=lambda: [1.0])
     """Training audio is played at one of these speeds, drawn per utterance and epoch."""
     dropout: float | None = None
-    """Dropout of encoder and head; null keeps the model's own."""
+    """Dropout of encoder and head; null: the encoder keeps the model's own, the head has none."""
     layer_drop_prob: float | None = None
     """LayerDrop of the encoder; null keeps the model's own."""
     max_train_seconds: float | None = None

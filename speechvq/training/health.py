@@ -15,7 +15,12 @@ from torch import Tensor
 
 from speechvq.errors import TrainingDivergedError
 from speechvq.models.config import Features, RandomProjectionConfig
-from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
+from speechvq.training.pretrain_config import (
+    HealthAction,
+    HealthConfig,
+    PretrainConfig,
+    QuantizerInit,
+)
 
 WINDOW_FRAMES = 20
 """Frames per entry over which an entry that was never chosen counts as dead (METHODS: A.3)."""

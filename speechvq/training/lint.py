@@ -94,7 +94,7 @@ def describe_text(
     for split, index in others.items():
         if index.texts is None:
             continue  # the corpus has no such split
-        if problem := _find_unknown(index, vocabulary, split):
+        if problem := _find_unknown(index, vocabulary, f"`{split}` ({language})"):
             notes.append(problem)
         num_shared = sum(text in known for text in index.texts)
         if num_shared:
@@ -106,20 +106,20 @@ def describe_text(
     return notes
 
 
-def _find_unknown(index: CorpusIndex, vocabulary: Vocabulary, split: str) -> str | None:
+def _find_unknown(index: CorpusIndex, vocabulary: Vocabulary, name: str) -> str | None:
     assert index.texts is not None
     unknown: Counter[str] = Counter()
     first = ""
-    for name, text in zip(index.ids, index.texts, strict=True):
+    for utterance, text in zip(index.ids, index.texts, strict=True):
         found = vocabulary.unknown_characters(text)
         if found and not first:
-            first = name
+            first = utterance
         unknown.update(found)
     if not unknown:
         return None
     characters = ", ".join(f"{c!r} ×{n}" for c, n in unknown.most_common(10))
     return (
-        f"The {split} split has characters that the training text lacks: {characters} (first in "
+        f"{name} has characters that the training text lacks: {characters} (first in "
         f"`{first}`); each is an error that the model cannot avoid."
     )
 

@@ -17,12 +17,13 @@ from speechvq.data.index import CorpusIndex
 from speechvq.data.order import OrderConfig, plan_epoch
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.models.directory import read_architecture
-from speechvq.training.config import PretrainConfig, QuantizerInit, TrainConfig
+from speechvq.training.config import TrainConfig
 from speechvq.training.continuation import check_init
 from speechvq.training.engine import choose_precision, get_world_size
 from speechvq.training.finetune_config import FinetuneConfig
 from speechvq.training.finetuning import FinetuneJob
 from speechvq.training.freezing import FreezingSchedule
+from speechvq.training.pretrain_config import PretrainConfig, QuantizerInit
 from speechvq.training.pretrain_data import load_pretrain_data
 from speechvq.training.pretraining import PretrainJob
 from speechvq.training.probe import NUM_STEPS, Probe, run_probe

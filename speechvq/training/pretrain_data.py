@@ -11,7 +11,7 @@ import torch
 
 from speechvq.data.index import CorpusIndex, load_index
 from speechvq.errors import DataError
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.selection import limit_index
 
 

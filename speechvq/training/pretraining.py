@@ -25,7 +25,6 @@ from speechvq.models.directory import load_pretrain_model, save_model
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.nn.gumbel_quantizer import gumbel_temperature
 from speechvq.training.batches import PretrainLoader
-from speechvq.training.config import PretrainConfig, QuantizerInit
 from speechvq.training.continuation import (
     check_init,
     find_kept,
@@ -44,6 +43,7 @@ from speechvq.training.health import CodebookHealth, HealthGuard, describe_remed
 from speechvq.training.job import RecordedJob, find_last_lines, run_recorded
 from speechvq.training.metrics import read_metrics
 from speechvq.training.placement import collect_features, place_quantizer
+from speechvq.training.pretrain_config import PretrainConfig, QuantizerInit
 from speechvq.training.pretrain_data import PretrainData, load_pretrain_data
 from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 from speechvq.training.reader import PlannedReader

@@ -62,16 +62,12 @@ def load_recognition_data(config: FinetuneConfig) -> RecognitionData:
     if config.model is None:
         notes.append("No `model` was given: everything is learned from scratch.")
     train, vocabularies = load_transcribed(config, notes)
-    languages = sorted(vocabularies)
     if config.labels:
         train = add_labels(config, train, vocabularies, notes)
-    encoder, num_frames = _read_encoder(config)
+    encoder, num_frames = _read_encoder(config, sorted(vocabularies), notes)
     train = leave_out_unalignable(train, vocabularies, num_frames, notes)
-    for language in languages:
-        if len(select_language(train, language)) == 0:
-            raise DataError(
-                f"No utterance of `{language}` is left to learn from: " + " ".join(notes)
-            )
+    languages = _leave_out_empty(config, train, sorted(vocabularies), notes)
+    vocabularies = {language: vocabularies[language] for language in languages}
     if train.num_too_long or train.num_too_short:
         notes.append(
             f"{train.num_too_long} utterances are longer than `batch.max_seconds` "
@@ -100,7 +96,7 @@ def load_transcribed(
         notes: Gets a sentence about what is left out.
 
     Raises:
-        DataError: There are none in some language.
+        DataError: There are none in some language, or no usable ones.
     """
     languages = _find_languages(config)
     train = load_split(config, config.train_split, languages)
@@ -109,10 +105,12 @@ def load_transcribed(
             raise DataError(_explain_empty(config, language))
     if not config.allow_digits:
         train = leave_out_flagged(train, notes)
+        languages = _leave_out_empty(config, train, languages, notes)
     if config.max_train_seconds is not None:
         train = limit_index(train, config.max_train_seconds)
     vocabularies = {
-        language: _build_vocabulary(config, _get_texts(train, language)) for language in languages
+        language: _build_vocabulary(config, language, _get_texts(train, language))
+        for language in languages
     }
     return train, vocabularies
 
@@ -136,6 +134,24 @@ def _find_languages(config: FinetuneConfig) -> list[str]:
     if not languages:
         raise DataError(_explain_empty(config, ALL))
     return languages
+
+
+def _leave_out_empty(
+    config: FinetuneConfig, train: CorpusIndex, languages: Sequence[str], notes: list[str]
+) -> list[str]:
+    """Return the languages of which utterances are left; all that were named must be.
+
+    Raises:
+        DataError: Nothing is left of a language that was named, or of any.
+    """
+    empty = [code for code in languages if len(select_language(train, code)) == 0]
+    if empty and (config.language != [ALL] or len(empty) == len(languages)):
+        raise DataError(f"No utterance of `{empty[0]}` is left to learn from: " + " ".join(notes))
+    notes += [
+        f"No utterance of `{code}` is left to learn from: `language=all` goes on without it."
+        for code in empty
+    ]
+    return [code for code in languages if code not in empty]
 
 
 def load_split(config: FinetuneConfig, split: str, languages: Sequence[str]) -> CorpusIndex:
@@ -192,16 +208,16 @@ def _get_texts(index: CorpusIndex, language: str) -> list[str]:
     return texts
 
 
-def _build_vocabulary(config: FinetuneConfig, texts: list[str]) -> Vocabulary:
+def _build_vocabulary(config: FinetuneConfig, language: str, texts: list[str]) -> Vocabulary:
     match config.vocabulary:
         case "sentencepiece":
-            return _train_sentencepiece(texts, config.sentencepiece_size)
+            return _train_sentencepiece(language, texts, config.sentencepiece_size)
         case "grapheme":
             return build_grapheme_vocabulary(texts, config.grapheme_min_count)
     return build_character_vocabulary(texts)
 
 
-def _train_sentencepiece(texts: list[str], size: int) -> Vocabulary:
+def _train_sentencepiece(language: str, texts: list[str], size: int) -> Vocabulary:
     """Learn a unigram vocabulary of the training text, always the same for the same text."""
     try:
         import sentencepiece
@@ -222,17 +238,28 @@ def _train_sentencepiece(texts: list[str], size: int) -> Vocabulary:
             minloglevel=2,
         )
     except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
         raise DataError(
             f"A sentencepiece vocabulary of `sentencepiece_size` ({size}) cannot be learned from "
-            f"{len(texts)} transcripts: {str(error).splitlines()[-1].strip()} Choose another size."
+            f"{len(texts)} transcripts of `{language}`: {reason} Choose another size."
         ) from error
     return SentencePieceVocabulary(model.getvalue())
 
 
-def _read_encoder(config: FinetuneConfig) -> tuple[EncoderConfig, Callable[[int], int]]:
-    """Return the shape of the encoder that will learn, and samples → frames."""
+def _read_encoder(
+    config: FinetuneConfig, languages: Sequence[str], notes: list[str]
+) -> tuple[EncoderConfig, Callable[[int], int]]:
+    """Return the shape of the encoder that will learn, and samples → frames; note heads that
+    `keep_languages` does not keep.
+    """
     if config.model is not None:
         model = load_model(config.model)
+        known = model.vocabularies if isinstance(model, CTCModel) else {}
+        if config.keep_languages and (replaced := [code for code in languages if code in known]):
+            notes.append(
+                f"`{', '.join(replaced)}`, which `model` knows, gets a new head and new adapters; "
+                "`keep_languages` keeps its other languages."
+            )
         return model.config.encoder, model.num_frames
     return config.architecture.encoder, create_pretrain_model(config.architecture).num_frames
 

@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechvq.reporting.cells import Cell
 from speechvq.reporting.charts import Series, draw_lines
 from speechvq.reporting.page import Metric, Page
 from speechvq.training.metrics import read_metrics
 from speechvq.training.recorder import format_duration
 
 Line = dict[str, Any]
+
+MANY_NOTES = 4
+"""More are folded away."""
 
 TASK_LOSSES = ("contrastive_loss", "prediction_loss")
 """What the loss of pretraining's task may be called."""
@@ -27,8 +31,8 @@ _CURVES = (
     ("vq_loss", "Loss of the codebook", "mean square"),
     ("diversity_loss", "Diversity loss", "share of unused codebook"),
     ("loss", "Loss", "nats"),
-    ("cer", "Character error rate on dev", "share"),
-    ("wer", "Word error rate on dev", "share"),
+    ("cer", "Character error rate on dev", "%"),
+    ("wer", "Word error rate on dev", "%"),
     ("blank_share", "Frames that say blank", "share"),
     ("grad_norm", "Gradient norm before clipping", "norm"),
     ("temperature", "Temperature of the Gumbel softmax", "temperature"),
@@ -59,8 +63,7 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     config = _read_json(directory / "config.json")
     page = Page(title, f"{config.get('output', directory)}")
     _add_headline(page, lines, summary)
-    for note in summary.get("notes", []):
-        page.add_paragraph(note, tone="note")
+    _add_notes(page, summary.get("notes", []))
     if summary.get("blank"):
         page.add_paragraph(summary["blank"], tone="warning")
     _add_curves(page, lines)
@@ -73,6 +76,16 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     path = directory / "report.html"
     page.write(path)
     return path
+
+
+def _add_notes(page: Page, notes: Sequence[str]) -> None:
+    if not notes:
+        return
+    with page.section(
+        f"What was noticed before the first update ({len(notes)})", open=len(notes) <= MANY_NOTES
+    ):
+        for note in notes:
+            page.add_paragraph(note, tone="note")
 
 
 def _read_json(path: Path) -> Line:
@@ -115,7 +128,7 @@ def _add_curves(page: Page, lines: list[Line]) -> None:
     page.add_heading("Curves")
     with page.grid():
         for name, heading, unit in _CURVES:
-            series = _collect(lines, name)
+            series = _collect(lines, name, scale=100 if unit == "%" else 1)
             if series:
                 picture = draw_lines(series, x_label="update", y_label=unit)
                 with page.card():
@@ -140,28 +153,38 @@ def _add_language_rates(page: Page, lines: list[Line]) -> None:
         Series(
             name=code,
             x=[line["step"] for line in dev if code in line["languages"]],
-            y=[line["languages"][code]["cer"] for line in dev if code in line["languages"]],
+            y=[100 * line["languages"][code]["cer"] for line in dev if code in line["languages"]],
         )
         for code in codes
     ]
     page.add_figure(
-        draw_lines(series, x_label="update", y_label="share"),
+        draw_lines(series, x_label="update", y_label="CER on dev in %"),
         caption="Character error rate on dev per language",
     )
     last = dev[-1]["languages"]
     page.add_table(
         ["language", "CER on dev", "WER on dev"],
-        [[code, last[code]["cer"], last[code]["wer"]] for code in codes if code in last],
+        [
+            [
+                code,
+                *(
+                    Cell(value=rate, text=f"{100 * rate:.1f} %")
+                    for rate in (one["cer"], one["wer"])
+                ),
+            ]
+            for code in codes
+            if (one := last.get(code)) is not None
+        ],
         caption="The last validation, greedy decoding.",
     )
 
 
-def _collect(lines: list[Line], name: str) -> list[Series]:
-    """Make one curve a split of one value."""
+def _collect(lines: list[Line], name: str, *, scale: float = 1) -> list[Series]:
+    """Make one curve a split of one value, multiplied."""
     series = []
     for split in sorted({line["split"] for line in lines}, reverse=True):
         points = [
-            (line["step"], value)
+            (line["step"], scale * value)
             for line in lines
             if line["split"] == split and isinstance(value := line.get(name), (int, float))
         ]

@@ -15,8 +15,8 @@ from speechvq.models.config import GumbelConfig, QuantizerConfig, SimVQConfig
 from tests.acceptance.toy_wav2vec import INTERVAL, NUM_STEPS, Wav2VecResult, train_wav2vec
 
 pytest.importorskip("fairseq2")
-from speechvq.training.config import HealthConfig
 from speechvq.training.health import CodebookHealth
+from speechvq.training.pretrain_config import HealthConfig
 
 pytestmark = pytest.mark.timeout(900)
 SIZE = 80

@@ -15,7 +15,7 @@ from speechvq.errors import ModelError
 from speechvq.models.directory import load_pretrain_model
 from speechvq.models.importing import import_model
 from speechvq.models.interop_shapes import ImportOptions
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 from tests.support.huggingface import compare_models, create_theirs
 from tests.support.parity import Comparison
 

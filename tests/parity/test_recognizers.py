@@ -143,7 +143,9 @@ def test_each_language_has_a_directory_with_its_adapters(
     ours = save_ours(tmp_path / "ours", vocabularies=vocabularies, adapter_dim=5)
     words = [str(tmp_path / "ours"), str(tmp_path / "theirs"), "--to", "huggingface"]
     export.run(export.parse_arguments(words))
-    assert "preprocessor_config.json" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "preprocessor_config.json" in printed
+    assert "drops the spaces beside" in printed
     for language in vocabularies:
         compare_outputs(ours, tmp_path / "theirs" / language, compare, None, language)
     export.run(
@@ -227,6 +229,7 @@ VOCABULARIES = {
     ),
     "no words": (["ɑ", "tʃ", "<pad>", "i", "u"], {}),
     "other space": (["<pad>", "_", "a", "b", "<unk>"], {"word_delimiter_token": "_"}),
+    "unknown is the blank": (["<pad>", "|", "a", "b"], {"unk_token": "<pad>"}),
     "lower": (["<pad>", "<unk>", "|", "A", "B", "C"], {"do_lower_case": True}),
 }
 
@@ -294,6 +297,9 @@ def test_adapter_of_a_language_is_chosen_by_its_name(tmp_path: Path, compare: Co
     labels = LabelOptions(language="tam_Taml")
     with pytest.raises(ModelError, match=r"must be one of the vocabulary of .* \(eng, hin\)"):
         import_recognizer(tmp_path / "theirs", tmp_path / "x", labels=labels)
+    labels = LabelOptions(language="eng_Latn")
+    with pytest.raises(ModelError, match=r"adapter\.eng\.safetensors does not exist"):
+        import_recognizer(tmp_path / "theirs", tmp_path / "x", labels=labels)
     labels = LabelOptions(language="tam_Taml=hin")
     named = import_recognizer(tmp_path / "theirs", tmp_path / "named", labels=labels)
     assert list(named.model.vocabularies) == ["tam_Taml"]
@@ -359,6 +365,7 @@ def test_labels_that_cannot_be_are_refused(
         ("list", "from label to number"),
         ("no vocabulary", r"vocab\.json cannot be read"),
         ("language", "must be a name such as hin_Deva"),
+        ("module's own", "must be a name such as hin_Deva"),
     ],
 )
 def test_hostile_directories_are_refused(tmp_path: Path, damage: str, message: str) -> None:
@@ -380,7 +387,8 @@ def test_hostile_directories_are_refused(tmp_path: Path, damage: str, message: s
         vocabulary.unlink()
     else:
         vocabulary.write_text({"twice": '{"<pad>": 0, "a": 1, "b": 1}'}.get(damage, '{"a": []}'))
-    labels = LabelOptions(language="../x") if damage == "language" else HINDI
+    names = {"language": "../x", "module's own": "type"}
+    labels = LabelOptions(language=names.get(damage, "hin_Deva"))
     with pytest.raises(ModelError, match=message):
         import_recognizer(tmp_path / "theirs", tmp_path / "ours", labels=labels)
     assert not (tmp_path / "ours").exists()

@@ -30,7 +30,7 @@ def import_all() -> None:
     """Import what a run imports, and compose once; no thread may be started."""
     from speechvq.config.application import load_config
     from speechvq.errors import ConfigError
-    from speechvq.training.config import PretrainConfig
+    from speechvq.training.pretrain_config import PretrainConfig
 
     for name in MODULES:
         importlib.import_module(name)

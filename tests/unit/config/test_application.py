@@ -18,8 +18,9 @@ from speechvq.config.schemas import register_schemas
 from speechvq.errors import ConfigError, DataError
 from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.presets import PRESETS
-from speechvq.training.config import PretrainConfig, Schedule
+from speechvq.training.config import Schedule
 from speechvq.training.finetune_config import FinetuneConfig
+from speechvq.training.pretrain_config import PretrainConfig
 
 NEEDED = ["corpus=/c", "output=/o"]
 

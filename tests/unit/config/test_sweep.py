@@ -20,7 +20,7 @@ from speechvq.config.sweep import (
     plan_sweep,
 )
 from speechvq.errors import ConfigError
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.run_directory import to_plain
 from speechvq.training.sweep_records import RunRecord, write_record
 

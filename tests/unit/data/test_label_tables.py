@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechvq.data.label_tables import (
@@ -97,6 +97,7 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert restore_cell(neutralize_cell(text)) == text
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(alphabet="ab '\"=+-@,\tक", max_size=8), min_size=1, max_size=5))
 def test_written_tables_read_back(tmp_path_factory: pytest.TempPathFactory, texts) -> None:
     path = tmp_path_factory.mktemp("tables") / "t.tsv"

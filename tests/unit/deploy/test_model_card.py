@@ -39,7 +39,12 @@ def model(tmp_path: Path) -> Path:
     save_model(
         tmp_path / "model",
         create_ctc_model(config, vocabularies),
-        training={"verb": "finetune", "output": "/home/someone/run", "seed": 1},
+        training={
+            "verb": "finetune",
+            "output": "/home/someone/run",
+            "seed": 1,
+            "labels": ["/home/someone/labels.tsv"],
+        },
         corpus={"hours": 1.75, "normalizer": "basic-1", "sources": SOURCES},
     )
     return tmp_path / "model"
@@ -116,3 +121,13 @@ def test_results_of_another_model_are_refused(model: Path, tmp_path: Path) -> No
     with pytest.raises(ModelError, match="`--license` must be a name"):
         write_model_card(model, license_name="CC BY: 4.0")
     assert (model / "README.md").read_bytes() == before
+
+
+def test_damaged_directory_is_refused(model: Path) -> None:
+    (model / "metrics.json").write_text("{")
+    with pytest.raises(ModelError, match=r"metrics\.json cannot be read"):
+        write_model_card(model)
+    document = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(document | {"corpus": ["radio"]}))
+    with pytest.raises(ModelError, match="corpus must be an object or null"):
+        write_model_card(model)

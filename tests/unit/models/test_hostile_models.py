@@ -152,6 +152,8 @@ DIRECTORIES = {
     "wide": set_in("model", "encoder", "model_dim", value=10**12),
     "wide inside": set_in("model", "encoder", "ffn_dim", value=10**30),
     "many filters": set_in("model", "fbank", "num_mels", value=10**9),
+    "adapters of negative width": set_in("model", "adapter_dim", value=-1),
+    "corpus that is a list": set_in("corpus", value=["sources"]),
     "not a number": set_in("model", "encoder", "dropout", value=float("nan")),
     "pickled vocabulary": write("vocab.json", pickle.dumps),
     "vocabulary of code": write(
@@ -161,6 +163,25 @@ DIRECTORIES = {
     "head named for a path": write(
         "vocab.json",
         lambda b: b'{"../x.y": {"kind": "character", "labels": ["<pad>", "<unk>", "|", "a"]}}',
+    ),
+    "head named as the module's own": write(
+        "vocab.json",
+        lambda b: b'{"type": {"kind": "character", "labels": ["<pad>", "<unk>", "|", "a"]}}',
+    ),
+    "half a character": write(
+        "vocab.json",
+        lambda b: json.dumps(
+            {"hin_Deva": {"kind": "grapheme", "labels": ["<pad>", "<unk>", "|", "\ud915"]}}
+        ).encode(),
+    ),
+    "languages without end": write(
+        "vocab.json",
+        lambda b: json.dumps(
+            {
+                f"l{number}": {"kind": "character", "labels": ["<pad>", "<unk>", "|"]}
+                for number in range(20_000)
+            }
+        ).encode(),
     ),
     "weights are a pipe": replace_by_pipe("model.safetensors"),
     "config is a pipe": replace_by_pipe("config.json"),

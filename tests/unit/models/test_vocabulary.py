@@ -58,6 +58,8 @@ def test_json_round_trip():
         {"kind": "character"},
         {"kind": "other", "labels": []},
         {"kind": "character", "labels": ["a", "b"]},
+        {"kind": "character", "labels": ["<pad>", "<unk>", "|", "\ud915"]},
+        {"kind": "grapheme", "labels": ["<pad>", "<unk>", "|", "\u0915\udc3f"]},
         {"kind": "character", "labels": ["<pad>", "<unk>", "|", "a", "a"]},
         {"kind": "character", "labels": ["<pad>", "<unk>", "|", 3]},
         {"kind": "character", "labels": ["<pad>", "<unk>", "|"], "more": 1},

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from speechvq.models.config import VQConfig
-from speechvq.training.config import HealthAction, HealthConfig, Parallelism, PretrainConfig
+from speechvq.training.config import Parallelism
+from speechvq.training.pretrain_config import HealthAction, HealthConfig, PretrainConfig
 
 
 def test_compiling_without_a_compiler_is_refused(

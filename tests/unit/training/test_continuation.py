@@ -26,7 +26,6 @@ from speechvq.models.config import (
 )
 from speechvq.models.directory import save_model
 from speechvq.models.presets import create_preset
-from speechvq.training.config import PretrainConfig
 from speechvq.training.continuation import (
     Kept,
     check_init,
@@ -35,6 +34,7 @@ from speechvq.training.continuation import (
     read_fresh,
     summarize_forgetting,
 )
+from speechvq.training.pretrain_config import PretrainConfig
 
 
 def create_architecture() -> PretrainModelConfig:

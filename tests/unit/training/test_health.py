@@ -16,8 +16,13 @@ from fairseq2.gang import FakeGang
 from speechvq.errors import TrainingDivergedError
 from speechvq.models.config import Features, RandomProjectionConfig
 from speechvq.models.presets import create_preset
-from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
 from speechvq.training.health import CodebookHealth, CodeWindow, HealthGuard, describe_remedies
+from speechvq.training.pretrain_config import (
+    HealthAction,
+    HealthConfig,
+    PretrainConfig,
+    QuantizerInit,
+)
 from speechvq.training.pretraining import _halve_rate
 
 

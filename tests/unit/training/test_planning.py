@@ -15,7 +15,6 @@ from speechvq.data.index import load_index
 from speechvq.data.order import OrderConfig
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.errors import ConfigError
-from speechvq.training.config import PretrainConfig
 from speechvq.training.planning import (
     AudioPlan,
     describe_gpus,
@@ -23,6 +22,7 @@ from speechvq.training.planning import (
     plan_audio,
     plan_disk,
 )
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.probe import NUM_STEPS, Probe, choose_num_steps
 from tests.support.corpora import write_tone_corpus
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("fairseq2")
 
 from speechvq.errors import DataError
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.pretrain_data import load_pretrain_data
 from tests.support.corpora import write_tone_corpus
 

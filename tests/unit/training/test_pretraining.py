@@ -19,8 +19,13 @@ from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import Features, GumbelConfig
 from speechvq.models.directory import save_model
 from speechvq.models.presets import create_gumbel, create_preset
-from speechvq.training.config import HealthAction, HealthConfig, PretrainConfig, QuantizerInit
 from speechvq.training.guards import FiniteGuard
+from speechvq.training.pretrain_config import (
+    HealthAction,
+    HealthConfig,
+    PretrainConfig,
+    QuantizerInit,
+)
 from speechvq.training.pretraining import PretrainJob
 from speechvq.training.run_directory import RunDirectory
 

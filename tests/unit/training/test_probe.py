@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("fairseq2")
 
 from speechvq.config.application import load_config
-from speechvq.training.config import PretrainConfig
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.pretrain_data import load_pretrain_data
 from speechvq.training.pretraining import PretrainJob
 from speechvq.training.probe import NUM_STEPS, NUM_WARM_UP, run_probe

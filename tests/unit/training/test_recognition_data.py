@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,11 @@ from speechvq.models.config import EncoderConfig, Features, GumbelConfig, Pretra
 from speechvq.models.directory import save_model
 from speechvq.models.vocabulary import build_character_vocabulary
 from speechvq.training.finetune_config import FinetuneConfig
-from speechvq.training.recognition_data import create_recognizer_model, load_recognition_data
+from speechvq.training.recognition_data import (
+    create_recognizer_model,
+    load_recognition_data,
+    load_transcribed,
+)
 from tests.support.corpora import write_tone_corpus
 
 ARCHITECTURE = PretrainModelConfig(
@@ -30,6 +35,7 @@ ARCHITECTURE = PretrainModelConfig(
     final_dim=8,
 )
 VOCABULARIES = {"hin_Deva": build_character_vocabulary(["abc"])}
+TAMIL = {"tam_Taml": build_character_vocabulary(["de"])}
 
 
 def create_config(**changes: object) -> FinetuneConfig:
@@ -71,17 +77,21 @@ def test_from_scratch_learns_the_front_end_too() -> None:
     assert ARCHITECTURE.encoder.dropout == 0.1  # the caller's configuration stays as it was
 
 
-def write_corpus(directory: Path, rows: list[tuple[str, str, float, list[str]]]) -> Path:
-    """Write (split, text, seconds, flags) as utterances u0, u1, …"""
+def write_corpus(
+    directory: Path,
+    rows: list[tuple[str, str, float, list[str]]],
+    codes: dict[int, str] | None = None,
+) -> Path:
+    """Write (split, text, seconds, flags) as utterances u0, u1, …, in Hindi or in `codes`."""
     noise = torch.Generator().manual_seed(0)
     with CorpusWriter(directory, normalizer="basic-1") as writer:
         for number, (split, text, seconds, flags) in enumerate(rows):
             audio = 0.1 * torch.randn(round(seconds * SAMPLE_RATE), generator=noise).numpy()
             writer.add(
                 Utterance(
-                    id=f"u{number}", language="hin_Deva", split=split, audio=encode_flac(audio),
-                    num_samples=len(audio), text=text, source="s", recording="r", path="p",
-                    flags=flags,
+                    id=f"u{number}", language=(codes or {}).get(number, "hin_Deva"), split=split,
+                    audio=encode_flac(audio), num_samples=len(audio), text=text, source="s",
+                    recording="r", path="p", flags=flags,
                 )
             )  # fmt: skip
     return directory
@@ -136,6 +146,50 @@ def test_each_language_has_a_vocabulary_and_all_means_all(tmp_path: Path) -> Non
         assert (len(data.train), len(data.dev)) == (6, 2)
     model = create_recognizer_model(create_config(), data.vocabularies)
     assert list(model.heads) == ["hin_Deva", "tam_Taml"]
+
+
+def test_all_goes_on_without_languages_that_have_nothing_usable(tmp_path: Path) -> None:
+    corpus = write_corpus(
+        tmp_path / "corpus",
+        [
+            ("train", "abc ab", 1.0, []),
+            ("train", "12", 1.0, [Flag.DIGITS.value]),
+            ("train", "abcabcabc " * 10, 1.0, []),  # more labels than frames
+            ("dev", "ab", 1.0, []),
+        ],
+        {1: "tam_Taml", 2: "tel_Telu"},
+    )
+    data = load_recognition_data(create_config(corpus=[str(corpus)], language=["all"]))
+    assert list(data.vocabularies) == ["hin_Deva"]
+    for code in ("tam_Taml", "tel_Telu"):
+        note = f"No utterance of `{code}` is left to learn from: `language=all` goes on without it."
+        assert note in data.notes
+        config = create_config(corpus=[str(corpus)], language=["hin_Deva", code])
+        with pytest.raises(DataError, match=f"No utterance of `{code}` is left to learn from"):
+            load_recognition_data(config)
+
+
+@pytest.mark.parametrize("vocabulary", ["character", "sentencepiece"])
+def test_nothing_but_flagged_transcripts_is_told_before_a_vocabulary_is_made(
+    tmp_path: Path, vocabulary: str
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus", [("train", "12", 1.0, [Flag.DIGITS.value])])
+    config = create_config(corpus=[str(corpus)], vocabulary=vocabulary)
+    with pytest.raises(DataError, match=r"`hin_Deva` is left to learn from: 1 of 1 .*allow_digits"):
+        load_transcribed(config, [])
+
+
+def test_language_that_is_not_kept_is_told(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", [("train", "abc ab", 1.0, [])])
+    model = create_recognizer_model(create_config(), {**VOCABULARIES, **TAMIL})
+    save_model(tmp_path / "model", model)
+    config = create_config(
+        corpus=[str(corpus)], model=str(tmp_path / "model"), adapter_dim=2, keep_languages=True
+    )
+    notes = load_recognition_data(config).notes
+    assert sum("`hin_Deva`, which `model` knows, gets a new head" in note for note in notes) == 1
+    notes = load_recognition_data(replace(config, keep_languages=False)).notes
+    assert not any("gets a new head" in note for note in notes)
 
 
 def test_one_language_without_text_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from speechvq.errors import ConfigError
 from speechvq.training.checkpoints import FileDigest, write_manifest
-from speechvq.training.config import PretrainConfig, Resume
+from speechvq.training.config import Resume
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.run_directory import RunDirectory
 
 

@@ -14,7 +14,8 @@ from fairseq2.recipe.config import CosineAnnealingLRConfig, PolynomialDecayLRCon
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import QuantizerConfig, SimVQConfig, VQConfig
 from speechvq.models.presets import create_preset
-from speechvq.training.config import OptimizerConfig, PretrainConfig, Schedule
+from speechvq.training.config import OptimizerConfig, Schedule
+from speechvq.training.pretrain_config import PretrainConfig
 from speechvq.training.sections import NO_DECAY, create_engine_config
 
 
