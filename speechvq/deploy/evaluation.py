@@ -9,11 +9,11 @@ size of the corpus.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_corpus_info, read_utterances
+from speechvq.data.length_batches import batch_by_length
 from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.data.text import TextNormalizer, get_normalizer
 from speechvq.decoding.config import EvaluateConfig
@@ -31,9 +31,6 @@ from speechvq.deploy.word_confidences import (
     recognize_with_confidences,
 )
 from speechvq.errors import ConfigError, DataError, ModelError
-
-_WINDOW_BATCHES = 8
-"""So many batches of audio are sorted by length at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,41 +135,6 @@ def _create_result(row: Utterance, found: Recognized, normalizer: TextNormalizer
 def name_speaker(utterance: Utterance) -> str:
     """Returns `<source>/<speaker>` (labels are unique within a source only), "" where unknown."""
     return f"{utterance.source}/{utterance.speaker}" if utterance.speaker else ""
-
-
-def batch_by_length(
-    utterances: Iterable[Utterance], batch_seconds: float
-) -> Iterator[list[Utterance]]:
-    """Groups utterances of similar length.
-
-    Args:
-        utterances: In any order; read as far as a window of some batches.
-        batch_seconds: Most audio in a batch, padding included; a longer utterance stands alone.
-
-    Yields:
-        Batches that together hold each utterance once.
-    """
-    window: list[Utterance] = []
-    seconds = 0.0
-    for utterance in utterances:
-        window.append(utterance)
-        seconds += utterance.num_seconds
-        if seconds >= _WINDOW_BATCHES * batch_seconds:
-            yield from _cut_batches(window, batch_seconds)
-            window, seconds = [], 0.0
-    yield from _cut_batches(window, batch_seconds)
-
-
-def _cut_batches(window: list[Utterance], batch_seconds: float) -> Iterator[list[Utterance]]:
-    batch: list[Utterance] = []
-    # Longest first: the first of a batch says how long all its rows become.
-    for utterance in sorted(window, key=lambda row: (-row.num_samples, row.id)):
-        if batch and batch[0].num_seconds * (len(batch) + 1) > batch_seconds:
-            yield batch
-            batch = []
-        batch.append(utterance)
-    if batch:
-        yield batch
 
 
 def _select(config: EvaluateConfig, recognizer: Recognizer) -> _Selection:

@@ -13,6 +13,7 @@ from typing import Any
 
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
+from speechvq.data.length_batches import batch_by_length
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.data.text import TextNormalizer, get_normalizer
 from speechvq.decoding.alignment import Unit, count_edits
@@ -22,7 +23,6 @@ from speechvq.decoding.language_model import LanguageModel, load_language_model
 from speechvq.decoding.lm_text import DEV
 from speechvq.decoding.search import FloatArray
 from speechvq.deploy.decoding_weights import WEIGHTS_FILE, save_tuned_settings
-from speechvq.deploy.evaluation import batch_by_length
 from speechvq.deploy.progress import ProgressLine
 from speechvq.deploy.recognizer import Recognizer
 from speechvq.deploy.score_variants import normalize_hypothesis

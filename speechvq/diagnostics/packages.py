@@ -38,6 +38,8 @@ _EXTRA_PACKAGES = (
     ("num2words", "indic", "numbers as words in other languages"),
     ("kaldingram", "lm", "training language models"),
     ("flashlight", "lm", "decoding with language models"),
+    ("epitran", "phones", "turning transcripts into phones"),
+    ("panphon", "phones", "comparing phones in analyses"),
     ("onnx", "onnx", "writing ONNX files"),
     ("onnxscript", "onnx", "translating models to ONNX"),
     ("onnxruntime", "onnx", "8-bit weights, running ONNX files"),

@@ -6,12 +6,12 @@ import pytest
 
 from speechvq.data.audio import decode_flac
 from speechvq.data.corpus import read_utterances
+from speechvq.data.length_batches import batch_by_length
 from speechvq.data.records import Utterance
 from speechvq.data.text import get_normalizer
 from speechvq.decoding.calibration import collect_words, compute_calibration
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.evaluation import (
-    batch_by_length,
     evaluate,
     score_recognizer,
 )

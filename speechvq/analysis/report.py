@@ -1,0 +1,143 @@
+"""The files of an analysis: `analysis.json` and `report.html`.
+
+The page begins with what was found, one sentence a section, and ends with what cannot be concluded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from speechvq import __version__
+from speechvq.analysis.config import AnalyzeConfig
+from speechvq.analysis.section import Section
+from speechvq.errors import ConfigError
+from speechvq.reporting.page import Page
+
+KIND = "speechvq-analysis"
+ANALYSIS_FILE = "analysis.json"
+REPORT_FILE = "report.html"
+_FREE = ("output", "batch_seconds", "device")
+"""Keys that change where and how fast, never what is found."""
+
+
+def check_output(config: AnalyzeConfig) -> None:
+    """Refuses an output directory that holds something else.
+
+    Raises:
+        ConfigError: It holds an analysis with another configuration, or other results.
+    """
+    file = Path(config.output) / ANALYSIS_FILE
+    if not file.exists():
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        before = found["config"] if found["kind"] == KIND else None
+    except (ValueError, KeyError, TypeError, OSError):
+        before = None
+    if not isinstance(before, dict):
+        raise ConfigError(
+            [f"`output` must be a new directory, but {config.output} holds other results."]
+        )
+    different = [
+        f"`{key}` is {value!r} now and was {before.get(key)!r}"
+        for key, value in asdict(config).items()
+        if key not in _FREE and value != before.get(key)
+    ]
+    if different:
+        raise ConfigError(
+            [
+                f"`output` must be a new directory, but {config.output} holds another analysis: "
+                f"{'; '.join(different)}. Take another `output`, or remove that directory."
+            ]
+        )
+
+
+def describe_findings(sections: Sequence[Section]) -> str:
+    """Returns the paragraph of findings: what keeps one from believing them, then the first
+    sentence of each section.
+    """
+    made = [section for section in sections if section.missing is None and section.findings]
+    sentences = [section.findings[0] for section in made]
+    not_made = [section.title for section in sections if section.missing is not None]
+    if not_made:
+        sentences.append(f"Not made, with reasons below: {', '.join(not_made)}.")
+    return " ".join(sentences)
+
+
+def create_page(
+    config: AnalyzeConfig, sections: Sequence[Section], facts: Mapping[str, str]
+) -> Page:
+    """Lays the report out."""
+    page = Page(
+        "What the codes mean",
+        f"{config.model} on {config.corpus}",
+        footer=f"speechvq {__version__} analyze",
+    )
+    page.add_heading("Findings")
+    page.add_paragraph(describe_findings(sections))
+    page.add_facts(facts)
+    for section in sections:
+        section.add_to(page)
+    page.add_heading("What cannot be concluded")
+    for text in dict.fromkeys(text for section in sections for text in section.limits):
+        page.add_paragraph(text)
+    with page.section("Configuration"):
+        page.add_preformatted(json.dumps(asdict(config), ensure_ascii=False, indent=2))
+    return page
+
+
+def write_analysis(
+    config: AnalyzeConfig,
+    sections: Mapping[str, Section],
+    facts: Mapping[str, str],
+    numbers: Mapping[str, Any],
+) -> None:
+    """Writes `report.html`, then `analysis.json` as the sign of completeness.
+
+    Args:
+        config: What was analysed.
+        sections: By their key in `analysis.json`, in the page's order.
+        facts: Shown at the top of the page.
+        numbers: JSON values beside the sections.
+    """
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    create_page(config, list(sections.values()), facts).write(output / REPORT_FILE)
+    document = {
+        "kind": KIND,
+        "version": __version__,
+        "config": asdict(config),
+        **numbers,
+        "findings": describe_findings(list(sections.values())),
+        "sections": {
+            key: {
+                "title": section.title,
+                "missing": section.missing,
+                "findings": section.findings,
+                "warnings": section.warnings,
+                "limits": section.limits,
+                **section.numbers,
+            }
+            for key, section in sections.items()
+        },
+    }
+    text = json.dumps(_to_plain(document), ensure_ascii=False, indent=2, allow_nan=False)
+    temporary = output / f".{ANALYSIS_FILE}.tmp"
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(output / ANALYSIS_FILE)
+
+
+def _to_plain(value: Any) -> Any:
+    """JSON values; NaN and infinities become null."""
+    if isinstance(value, dict):
+        return {str(key): _to_plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
