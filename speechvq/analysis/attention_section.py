@@ -1,0 +1,156 @@
+"""The section of a report on attention: head × layer maps, against uniform and shuffled nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechvq.analysis.attention import FIELDS, WINDOWS, AttentionTally, HeadFigures
+from speechvq.analysis.section import Figure, Section, Table
+from speechvq.reporting.cells import Cell, Value
+from speechvq.reporting.charts import draw_heat_map
+
+TITLE = "Attention"
+_WIDEST = len(WINDOWS) - 1
+_ERRORS = 1.96
+"""Standard errors on each side of a 95 % interval."""
+
+
+def create_attention_section(tally: AttentionTally, frame_seconds: float) -> Section:
+    """Writes down where heads look.
+
+    A head counts as local where the interval of its share of weight within the widest window is
+    above one half, and above the shuffled null.
+
+    Args:
+        tally: Over utterances.
+        frame_seconds: From one frame to the next.
+
+    Returns:
+        The section; it says why where no utterance was long enough.
+    """
+    layers = tally.layers
+    if not layers:
+        return Section(
+            title=TITLE,
+            missing=f"no utterance has {tally.min_frames} frames, more than the widest window.",
+        )
+    means = [tally.get_means(layer) for layer in layers]
+    errors = [tally.get_errors(layer) for layer in layers]
+    share = np.stack([one.local[:, _WIDEST] for one in means])  # (L, H)
+    low = share - _ERRORS * np.stack([one.local[:, _WIDEST] for one in errors])
+    shuffled = np.stack([one.shuffled_local[:, _WIDEST] for one in means])
+    uniform = np.stack([one.uniform_local[:, _WIDEST] for one in means])
+    distance = np.stack([one.distance for one in means]) * 1000 * frame_seconds  # (L, H) ms
+    is_local = (low > 0.5) & (low > shuffled)
+    reach = 1000 * frame_seconds * WINDOWS[_WIDEST]
+    count = tally.get_count(layers[0])
+    uniform_distance = np.mean([one.uniform_distance.mean() for one in means])
+    section = Section(
+        title=TITLE,
+        findings=[
+            f"{is_local.sum()} of {is_local.size} heads put more than half of their weight within "
+            f"{reach:.0f} ms to each side (lower end of the 95 % interval, and above the shuffled "
+            f"null); the mean share over heads is {share.mean():.2f}, where uniform attention has "
+            f"{uniform.mean():.2f} and rows exchanged between queries {shuffled.mean():.2f}, "
+            f"n = {count} utterances.",
+            f"The mean distance is {distance.mean():.0f} ms (heads: {distance.min():.0f} to "
+            f"{distance.max():.0f}), where uniform attention has "
+            f"{1000 * frame_seconds * uniform_distance:.0f} ms.",
+        ],
+        limits=[
+            "Attention weights say where a head looks, not what it takes from there. Intervals are "
+            "over utterances; those of one speaker are alike."
+        ],
+    )
+    if count < 2:
+        section.warnings.append("There is one utterance, so no interval, and no head is counted.")
+    section.figures.extend(
+        _draw(pick, layers, means, color_label, caption)
+        for pick, color_label, caption in (
+            (
+                lambda one: one.local[:, _WIDEST],
+                f"share within ±{WINDOWS[_WIDEST]} frames",
+                "Share of weight near the query.",
+            ),
+            (
+                lambda one: one.distance * 1000 * frame_seconds,
+                "mean distance, ms",
+                "Mean distance of the frame that is looked at.",
+            ),
+            (lambda one: one.entropy, "entropy, bits", "How spread the weight of a query is."),
+            (
+                lambda one: one.diagonality,
+                "diagonality",
+                "1 − mean distance over that of uniform attention: 1 on the diagonal.",
+            ),
+        )
+    )
+    section.tables.append(_create_table(layers, means, errors, frame_seconds))
+    section.numbers.update(
+        {
+            "windows": list(WINDOWS),
+            "frame_seconds": frame_seconds,
+            "num_utterances": count,
+            "layers": layers,
+            "num_local_heads": int(is_local.sum()),
+            "num_heads": int(is_local.size),
+            "means": [_to_json(one) for one in means],
+            "standard_errors": [_to_json(one) for one in errors],
+        }
+    )
+    return section
+
+
+def _draw(
+    pick: Callable[[HeadFigures], NDArray[np.float64]],
+    layers: list[int],
+    means: list[HeadFigures],
+    color_label: str,
+    caption: str,
+) -> Figure:
+    matrix = np.stack([pick(one) for one in means]).T  # (H, L)
+    picture = draw_heat_map(
+        matrix,
+        row_labels=[str(head) for head in range(len(matrix))],
+        column_labels=[str(layer) for layer in layers],
+        x_label="layer",
+        y_label="head",
+        color_label=color_label,
+    )
+    return Figure(picture=picture, caption=caption, alt=f"Head by layer map: {color_label}")
+
+
+def _create_table(
+    layers: list[int], means: list[HeadFigures], errors: list[HeadFigures], frame_seconds: float
+) -> Table:
+    rows: list[list[Cell | Value]] = []
+    for layer, mean, error in zip(layers, means, errors, strict=True):
+        for head in range(len(mean.distance)):
+            scale = 1000 * frame_seconds
+            values = [
+                *(scale * one[head] for one in (mean.distance, error.distance)),
+                *(scale * one[head] for one in (mean.uniform_distance, mean.shuffled_distance)),
+                *mean.local[head],
+                mean.uniform_local[head, _WIDEST],
+                mean.shuffled_local[head, _WIDEST],
+                mean.entropy[head],
+                mean.diagonality[head],
+            ]
+            rows.append([layer, head, *(_round(float(value)) for value in values)])
+    widest = f"±{WINDOWS[_WIDEST]}"
+    columns = ["layer", "head", "distance, ms", "standard error", "uniform", "shuffled"]
+    columns += [f"share ±{window}" for window in WINDOWS]
+    columns += [f"uniform {widest}", f"shuffled {widest}", "entropy, bits", "diagonality"]
+    return Table(columns=columns, rows=rows, caption="Heads: means over utterances.")
+
+
+def _to_json(figures: HeadFigures) -> dict[str, object]:
+    return {name: getattr(figures, name).tolist() for name in FIELDS}
+
+
+def _round(value: float) -> Cell:
+    known = np.isfinite(value)
+    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")

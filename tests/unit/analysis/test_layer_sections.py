@@ -1,0 +1,89 @@
+"""What a report says about layers and attention."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+
+from speechvq.analysis.attention import AttentionTally
+from speechvq.analysis.attention_section import create_attention_section
+from speechvq.analysis.layer_section import create_layer_section, measure_likeness
+from speechvq.analysis.probes import ProbeSettings, run_layer_probes
+from speechvq.analysis.section import Section
+from speechvq.reporting.page import Page
+
+QUICK = ProbeSettings(num_permutations=3, num_resamples=50)
+
+
+def render(section: Section) -> str:
+    page = Page("Analysis")
+    section.add_to(page)
+    assert json.loads(json.dumps(section.numbers))
+    return page.render()
+
+
+def test_layers() -> None:
+    rng = np.random.default_rng(0)
+    languages = np.repeat(["hin_Deva", "kan_Knda", "mal_Mlym"], 12)
+    speakers = np.array([f"{name}-{row % 4}" for row, name in enumerate(languages)])
+    noise = rng.normal(size=(36, 8))
+    told = noise + 8 * np.eye(8)[np.repeat([0, 1, 1], 12)]
+    told[24:, 2] += 3
+    phones = np.array(["a", "e", "i", "o", "u", "sil"] * 6)
+    likeness = measure_likeness(told, languages, told, languages, phones)
+    assert likeness.phones == ["a", "e", "i", "o", "u"]
+    assert likeness.dendrogram.order == [0, 1, 2]
+    assert likeness.cka is not None
+    section = create_layer_section(
+        [0, 6],
+        {
+            "language": run_layer_probes([noise, told], languages, speakers, 0, QUICK),
+            "source": run_layer_probes([noise, told], ["x"] * 36, speakers, 0, QUICK),
+        },
+        {6: likeness},
+    )
+    assert section.findings[0].startswith("A probe reads the language best from layer 6")
+    assert "n = 12 groups" in section.findings[0]
+    assert "No probe for source: 1 classes have 2 groups, 2 are needed." in section.limits
+    assert len(section.figures) == 4
+    assert "kan_Knda" in render(section)
+
+
+def test_layers_that_were_not_kept() -> None:
+    assert create_layer_section([], {}, {}).missing == "no representations were kept."
+
+
+def test_local_heads_are_counted() -> None:
+    size = 60
+    places = torch.arange(size, dtype=torch.float64)
+    near = (-(places[:, None] - places).abs()).softmax(-1)
+    uniform = torch.full((size, size), 1 / size, dtype=torch.float64)
+    one_key = torch.zeros(size, size, dtype=torch.float64)
+    one_key[:, 30] = 1.0
+    tally = AttentionTally()
+    for layer in (0, 1):
+        tally.add(layer, torch.stack([near, uniform, one_key])[None].repeat(2, 1, 1, 1), [60, 60])
+    section = create_attention_section(tally, 0.02)
+    assert section.findings[0].startswith("2 of 6 heads put more than half")
+    assert "within 200 ms" in section.findings[0]
+    assert "n = 2 utterances" in section.findings[0]
+    assert section.numbers["num_local_heads"] == 2
+    assert len(section.figures) == 4
+    assert "diagonality" in render(section)
+
+
+def test_one_utterance_has_no_interval() -> None:
+    tally = AttentionTally()
+    tally.add(0, torch.eye(60, dtype=torch.float64)[None, None], [60])
+    section = create_attention_section(tally, 0.02)
+    assert section.numbers["num_local_heads"] == 0
+    assert "no interval" in section.warnings[0]
+    render(section)
+
+
+def test_short_utterances_say_why() -> None:
+    assert "no utterance has 21 frames" in str(
+        create_attention_section(AttentionTally(), 0.02).missing
+    )
