@@ -11,8 +11,8 @@ import pytest
 
 # fmt: off
 TIERS = (
-    "base", "train", "prep", "fetch", "indic", "lhotse", "lm", "onnx", "cloud", "media", "text",
-    "demo", "slurm", "sweep", "all", "dev",
+    "base", "train", "prep", "fetch", "indic", "lhotse", "lm", "onnx", "phones", "cloud", "media",
+    "text", "demo", "slurm", "sweep", "all", "dev",
 )
 # fmt: on
 WITHOUT_WHEEL = (
