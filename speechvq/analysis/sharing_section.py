@@ -67,7 +67,11 @@ def create_sharing_section(
     if sources.verdict is not SourceVerdict.ONE_SOURCE:
         within = measure_sharing_within_sources(table, np.random.default_rng(seed), rule)
     usage = measure_usage(table, np.random.default_rng(seed))
-    section = Section(title=TITLE, limits=_list_limits(sources, pairs[name]))
+    section = Section(
+        title=TITLE,
+        limits=_list_limits(sources, pairs[name]),
+        is_doubt=sources.verdict.is_warning,
+    )
     finding = describe_sharing(pairs[name], rule)
     if sources.verdict.is_warning:
         finding = f"{sources.sentence} So, with this doubt: {finding[:1].lower()}{finding[1:]}"
