@@ -11,7 +11,7 @@ from speechvq.analysis.attention import FIELDS, WINDOWS, AttentionTally, HeadFig
 from speechvq.analysis.attention_pass import AttentionExample
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.data.records import SAMPLE_RATE
-from speechvq.reporting.cells import Cell, Value
+from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import draw_heat_map
 from speechvq.reporting.time_maps import draw_time_maps
 
@@ -181,7 +181,7 @@ def _create_table(
                 mean.entropy[head],
                 mean.diagonality[head],
             ]
-            rows.append([layer, head, *(_round(float(value)) for value in values)])
+            rows.append([layer, head, *(round_number(float(value)) for value in values)])
     widest = f"±{WINDOWS[_WIDEST]}"
     columns = ["layer", "head", "distance, ms", "standard error", "uniform", "shuffled"]
     columns += [f"share ±{window}" for window in WINDOWS]
@@ -191,8 +191,3 @@ def _create_table(
 
 def _to_json(figures: HeadFigures) -> dict[str, object]:
     return {name: getattr(figures, name).tolist() for name in FIELDS}
-
-
-def _round(value: float) -> Cell:
-    known = np.isfinite(value)
-    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")
