@@ -39,7 +39,9 @@ class _Texts:
     phone: NDArray[np.str_]
 
     def get_groups(self) -> NDArray[np.str_]:
-        """Speakers, or utterances where they are not known."""
+        """Speakers, or utterances where they are not known or there is one only."""
+        if len(np.unique(self.speaker)) == 1:
+            return self.utterance
         return np.where(self.speaker == "", self.utterance, self.speaker)
 
 
