@@ -249,8 +249,13 @@ def _view(
 def _bootstrap(
     first: Sequence[_View], second: Sequence[_View], num_units: int, seed: int
 ) -> dict[str, Difference]:
-    sides = [sum(view.share * view.score() for view in one) for one in (first, second)]
-    linear = [sum(one.share * one.linearize(num_units) for one in side) for side in (first, second)]
+    sides = [
+        np.sum([view.share * view.score() for view in side], axis=0) for side in (first, second)
+    ]
+    linear = [
+        np.sum([view.share * view.linearize(num_units) for view in side], axis=0)
+        for side in (first, second)
+    ]
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
     samples = (weights - 1.0) @ (linear[1] - linear[0])  # (R, 3)
