@@ -20,6 +20,8 @@ from speechvq.analysis.phone_counts import PhoneCounts
 from speechvq.analysis.phones import compute_cluster_purity, compute_phone_purity, compute_pnmi
 
 FloatArray = NDArray[np.float64]
+MAKER_NAMES = {"group": "model", "random": "random projection of MFCC", "kmeans": "k-means of MFCC"}
+"""What scores of codes are called, by who made the codes."""
 NUM_CHANCE_TABLES = 20
 NUM_RESAMPLES = 200
 _MIN_CHANCE_TABLES = 3
