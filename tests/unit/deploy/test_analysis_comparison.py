@@ -67,11 +67,15 @@ def write(
 def analyses(tmp_path_factory) -> tuple[Path, Path, Path]:
     """A model, the same but for a seed and splits of codes, and a better one."""
     root = tmp_path_factory.mktemp("analyses")
-    return (
-        write(root / "plain", name_phones(0.5), seed=1),
-        write(root / "split", name_phones(0.5, 4), seed=2),
-        write(root / "better", name_phones(0.7), seed=3, accuracy=0.95),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # The pictures of one analysis are other tests' business, and slow.
+        for place in ("attention_section.draw_heat_map", "sharing_section.draw_heat_map"):
+            patch.setattr(f"speechvq.analysis.{place}", lambda *_, **__: "<svg></svg>")
+        return (
+            write(root / "plain", name_phones(0.5), seed=1),
+            write(root / "split", name_phones(0.5, 4), seed=2),
+            write(root / "better", name_phones(0.7), seed=3, accuracy=0.95),
+        )
 
 
 def copy(source: Path, target: Path, **changes: object) -> Path:
