@@ -67,7 +67,7 @@ def create_sharing_of_table(
     """
     counts: dict[str, CodeCounts] = {
         f"codebook {number}": count_tables(table.read([*_COLUMNS, column]), [column])
-        for number, column in enumerate(table.list_columns(MODEL), start=1)
+        for number, column in enumerate(table.list_columns(MODEL))
     }
     voices = None if pitch is None else partial(group_by_pitch, pitch=pitch)
     return create_sharing_section(counts, seed, voices=voices, rule=rule, probes=probes)
