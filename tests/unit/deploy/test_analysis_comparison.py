@@ -118,7 +118,7 @@ def test_models_stand_side_by_side_with_differences(analyses) -> None:
     assert split.low < 0 < split.high
     assert better.low > 0
     assert find_row(table, "Codes at equal perplexity", "better", "PNMI")[6] < 0.5
-    decision = find_row(table, "Sharing", "hin_Deva–kan_Knda, codebook 1: decision")
+    decision = find_row(table, "Sharing", "hin_Deva–kan_Knda, codebook 0: decision")
     assert decision[1:4] == ["shared"] * 3
     assert find_row(table, "Sharing", "source: verdict")[1] == "there is one source only"
     skill = find_row(table, "Layers", "language probe: skill")
