@@ -1,4 +1,4 @@
-"""Codes of real acoustics over a spoken corpus: k-means of MFCC, with channels put over the audio."""
+"""Codes of a spoken corpus's audio: k-means of MFCC, with channels put over the recordings."""
 
 from __future__ import annotations
 
