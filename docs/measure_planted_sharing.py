@@ -13,12 +13,13 @@ each code table; here is what it said beside what is true.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
@@ -260,8 +261,11 @@ def _find_twins(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def run_case(key: str, work: Path, seed: int) -> Outcome:
-    """Make a table and read what the report says."""
+    """Make a table and read what the report says, or what it said when this was done before."""
     case = CASES[key]
+    kept = work / f"{key.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+    if kept.is_file():
+        return Outcome(**json.loads(kept.read_text(encoding="utf-8")))
     utterances = read_utterances(work / "corpus")
     if key != "audio":
         utterances = [one for one in utterances if one.language != TWIN]
@@ -274,14 +278,16 @@ def run_case(key: str, work: Path, seed: int) -> Outcome:
     cells = _describe(pairs, planted)
     for source, found in section.numbers["pairs_within_source"].items():
         values = [pair["index"]["value"] for pair in found]
-        verdict += f"; within {source} {np.nanmean(values):.2f}"
+        verdict += f"; index within {source} {np.nanmean(values):.2f}"
     print(f"{case.name} ({time.perf_counter() - begin:.0f} s): {cells}, {verdict}", flush=True)
-    return Outcome(
+    outcome = Outcome(
         pairs=pairs,
         verdict=verdict,
         lines=[section.findings[0], *section.warnings],
         cells=cells,
     )
+    kept.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    return outcome
 
 
 def _write_table(

@@ -125,6 +125,7 @@ def measure_sharing(
             languages=(first, second),
             unit=unit,
             num_units=num_units,
+            num_common=num_common,
             phones=phones,
             reason=f"{len(kept)} phones occur often enough in both, {rule.min_phones} are needed",
         )
@@ -158,6 +159,7 @@ def measure_sharing(
         languages=(first, second),
         unit=unit,
         num_units=num_units,
+        num_common=num_common,
         phones=phones,
         index=estimate,
         decision=decision,
