@@ -22,7 +22,7 @@ from speechvq.analysis.sharing import measure_all_sharing
 from speechvq.analysis.sharing_rule import Decision, PairSharing, SharingRule
 from speechvq.analysis.usage import CodeUsage, measure_usage
 from speechvq.decoding.bootstrap import BootstrapUnit
-from speechvq.reporting.cells import Cell, Value
+from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import draw_heat_map
 from speechvq.reporting.dendrogram import draw_dendrogram
 
@@ -68,7 +68,11 @@ def create_sharing_section(
     if sources.verdict is not SourceVerdict.ONE_SOURCE:
         within = measure_sharing_within_sources(table, np.random.default_rng(seed), rule)
     usage = measure_usage(table, np.random.default_rng(seed))
-    section = Section(title=TITLE, limits=_list_limits(sources, pairs[name]))
+    section = Section(
+        title=TITLE,
+        limits=_list_limits(sources, pairs[name]),
+        is_doubt=sources.verdict.is_warning,
+    )
     finding = describe_sharing(pairs[name], rule)
     if sources.verdict.is_warning:
         finding = f"{sources.sentence} So, with this doubt: {finding[:1].lower()}{finding[1:]}"
@@ -171,8 +175,8 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
                 *(pair.count(one) for one in Decision),
                 _show(pair.index),
                 Cell(value=str(pair.decision), tone=_TONES[pair.decision]),
-                *(_round(one) for one in (pair.matching_bits, pair.matching_null)),
-                _round(pair.matching_p_value),
+                *(round_number(one) for one in (pair.matching_bits, pair.matching_null)),
+                round_number(pair.matching_p_value),
                 _count_units(pair),
                 pair.reason,
             ]
@@ -181,10 +185,10 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
             [
                 title,
                 phone.phone,
-                *(_round(one) for one in (phone.within, phone.across, phone.different)),
+                *(round_number(one) for one in (phone.within, phone.across, phone.different)),
                 _show(phone.excess),
                 _show(phone.index),
-                *(_round(one) for one in (phone.observed, phone.permuted, phone.p_value)),
+                *(round_number(one) for one in (phone.observed, phone.permuted, phone.p_value)),
                 min(phone.units),
                 min(phone.frames),
                 Cell(value=str(phone.decision), tone=_TONES[phone.decision]),
@@ -197,15 +201,16 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
     phone_columns = ["languages", "phone", "within", "across", "different", "across − within"]
     phone_columns += ["index", "all of A and B", "permuted", "p", "least n", "least frames"]
     phone_columns += ["decision", "why undecided"]
-    return [
-        Table(columns=pair_columns, rows=pair_rows, caption=f"Pairs of languages, {name}."),
-        Table(
+    tables = [Table(columns=pair_columns, rows=pair_rows, caption=f"Pairs of languages, {name}.")]
+    if phone_rows:
+        phones = Table(
             columns=phone_columns,
             rows=phone_rows,
             caption=f"Phones, {name}: divergences in bits between halves of like size; all of A "
             "and B against language labels permuted.",
-        ),
-    ]
+        )
+        tables.append(phones)
+    return tables
 
 
 def format_estimate(estimate: Estimate) -> str:
@@ -232,7 +237,7 @@ def _draw_languages(usage: CodeUsage) -> list[Figure]:
         usage.distances[np.ix_(order, order)],
         row_labels=names,
         column_labels=names,
-        color_label="bits beyond those within a language",
+        color_label="bits beyond within",
     )
     tree = draw_dendrogram(
         usage.dendrogram.merges, order, usage.languages, x_label="bits beyond those within"
@@ -274,8 +279,3 @@ def _show(estimate: Estimate) -> Cell:
     known = np.isfinite(estimate.value)
     text = f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})" if known else ""
     return Cell(value=estimate.value if known else None, text=text)
-
-
-def _round(value: float) -> Cell:
-    known = np.isfinite(value)
-    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")

@@ -55,7 +55,7 @@ class Part:
     Attributes:
         name: Of the language in the corpus.
         spoken: What the voices speak.
-        voices: Who.
+        voices: Who, of `VOICES` and `OTHER_VOICES`.
         seed: Of the sentences.
     """
 
@@ -75,7 +75,7 @@ class SpokenUtterance:
     Attributes:
         path: Of its audio.
         language: Its language.
-        voice: Which of the language's voices.
+        voice: Place among `VOICES` and `OTHER_VOICES`.
         times: (T,) centres of frames of 20 ms, seconds.
         phones: T phones; `sil` is silence.
         places: (T,) number of each frame's interval, to know where a phone begins and ends.
@@ -97,13 +97,14 @@ def speak_corpus(
     directory: Path, parts: Sequence[Part], *, num_sentences: int, num_workers: int
 ) -> None:
     """Speaks `num_sentences` sentences for each language and voice into a directory."""
+    everybody = [*VOICES, *OTHER_VOICES]
     shards = []
     for part in parts:
         count = len(part.voices)
         texts = load_grammar(part.spoken).sample(num_sentences * count, seed=part.seed)
         lines = [
             Line(
-                path=f"audio/{part.name}/{number:04d}-{number % count}.flac",
+                path=f"audio/{part.name}/{number:04d}-{everybody.index(part.voices[number % count])}.flac",
                 split="test",
                 text=text,
                 voice=part.voices[number % count],
