@@ -35,6 +35,7 @@ from speechvq.analysis.table_sections import create_sharing_of_table
 from tests.support.planted_worlds import Planted, World, write_world
 from tests.support.spoken_codes import Channel, write_acoustic_table
 from tests.support.spoken_corpus import (
+    LANGUAGES,
     OTHER_VOICES,
     PARTS,
     Part,
@@ -108,6 +109,11 @@ def _get_own_source(language: str, voice: int) -> str:
 
 def _get_crossed_source(language: str, voice: int) -> str:
     return ("near", "far")[voice % 2]
+
+
+def _get_uneven_source(language: str, voice: int) -> str:
+    """Half of the languages have six speakers of one source, the others of the other."""
+    return ("near", "far")[(voice % 4 == 0) ^ (LANGUAGES.index(language) % 2)]
 
 
 def _is_half(language: str, phone: str) -> bool:
@@ -226,6 +232,15 @@ CASES = {
         name="all; two sources in each language that change half of the codes",
         asked="doubt in the first words", check=_flags,
         world=World(source=_get_crossed_source, source_share=0.5),
+    ),
+    "uneven": Case(
+        name="all; two sources that change half of the codes, six and two speakers of either "
+        "language", asked="doubt in the first words", check=_flags,
+        world=World(source=_get_uneven_source, source_share=0.5),
+    ),
+    "crossed, idle": Case(
+        name="all; two sources in each language that change nothing", asked="shared, no doubt",
+        check=SHARED, world=World(source=_get_crossed_source),
     ),
     "crossed, absent": Case(
         name="nothing; two sources in each language that change nothing",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -100,16 +101,16 @@ def speak_corpus(
     everybody = [*VOICES, *OTHER_VOICES]
     shards = []
     for part in parts:
-        count = len(part.voices)
-        texts = load_grammar(part.spoken).sample(num_sentences * count, seed=part.seed)
+        count = num_sentences * len(part.voices)
+        texts = load_grammar(part.spoken).sample(count, seed=part.seed)
         lines = [
             Line(
-                path=f"audio/{part.name}/{number:04d}-{everybody.index(part.voices[number % count])}.flac",
+                path=f"audio/{part.name}/{number:04d}-{everybody.index(voice)}.flac",
                 split="test",
                 text=text,
-                voice=part.voices[number % count],
+                voice=voice,
             )
-            for number, text in enumerate(texts)
+            for number, (text, voice) in enumerate(zip(texts, cycle(part.voices), strict=False))
         ]
         shards.append(Shard(language=part.spoken, lines=lines))
     synthesize_corpus(directory, shards, num_workers=num_workers)
