@@ -53,6 +53,7 @@ def test_phones_of_two_languages_have_common_names(utterances: list[SpokenUttera
 def test_half_of_the_phones_of_one_pair(utterances: list[SpokenUtterance], tmp_path: Path) -> None:
     world = World(
         shared=0.0,
+        same_speakers=True,
         shared_phones=lambda language, phone: language in HALF and sum(phone.encode()) % 2 == 0,
     )
     table, planted = write_world(tmp_path / "codes.parquet", world, utterances, 1)
@@ -66,6 +67,7 @@ def test_half_of_the_phones_of_one_pair(utterances: list[SpokenUtterance], tmp_p
     assert decisions[False].count(Decision.NOT_SHARED) >= 0.9 * len(decisions[False])
     for pair in pairs:
         assert (set(pair["languages"]) == HALF) != (pair["decision"] == Decision.NOT_SHARED)
+    assert "8 and 8 speakers, 8 of them the same" in section.findings[0]
     assert section.warnings == []
 
 
