@@ -1,4 +1,4 @@
-"""What `docs/measure_planted_sharing.py` plants, what a report must say of it, and whether it does."""
+"""What `docs/measure_planted_sharing.py` plants, what a report must say of it, whether it does."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def compare_with_source(
     The fair comparison holds one of them fixed: language within a source, source within a language.
     SOURCE is said where the mean skill of the second reaches the lower end of the first (or of
     language over all, where no language has two sources but each source holds several); NEITHER,
-    where it does so because the intervals of both hold chance.
+    where it does so because the intervals of both hold chance, and that of the source over all.
     CONFOUNDED, where every source holds one language only: then whatever tells sources apart tells
     languages apart too.
 
@@ -211,7 +211,7 @@ def _judge(
         return SourceVerdict.UNDECIDED
     if rival.value < readable.low:
         return SourceVerdict.LANGUAGE
-    is_noise = rival.low <= 0.0 and readable.low <= 0.0
+    is_noise = not any(one.low > 0.0 for one in (readable, rival, source.skill))
     return SourceVerdict.NEITHER if is_noise else SourceVerdict.SOURCE
 
 

@@ -86,6 +86,15 @@ def test_unlike_phones_do_not_hide_a_source() -> None:
     assert pooled.language.accuracy.value > found.language.accuracy.value + 0.1
 
 
+def test_a_source_that_few_speakers_of_a_language_have_is_flagged() -> None:
+    """Within a language too few speak to learn the source from, but over all it is plain."""
+    languages = {NAMES[0]: {"radio": 6, "phone": 2}, NAMES[1]: {"radio": 2, "phone": 6}}
+    half = mix(assign_shared(48), assign_by_source(SOURCES), 0.5)
+    found = compare(create(languages, half))
+    assert found.verdict is SourceVerdict.SOURCE
+    assert found.source.skill.low > 0.5
+
+
 def test_sources_and_languages_that_change_nothing_are_no_doubt() -> None:
     counts = create_counts(
         np.random.default_rng(0), CROSSED, assign_shared(), num_phones=4, concentration=1000.0
