@@ -154,11 +154,6 @@ CASES = {
         name="nothing: phones of a language have exchanged their codes", asked="not shared",
         check=NOT_SHARED, world=World(shared=0.0, exchanges=True),
     ),
-    "absent, same speakers": Case(
-        name="nothing, and the same eight people speak all languages, differing much",
-        asked="not shared", check=NOT_SHARED,
-        world=World(shared=0.0, concentration=3.0, same_speakers=True),
-    ),
     "nothing": Case(
         name="codes without meaning", asked="never shared, nor not shared",
         check=lambda found: _none(Decision.SHARED, found) and _none(Decision.NOT_SHARED, found),
@@ -189,11 +184,6 @@ CASES = {
         name="all; each language has a source that changes half of the codes",
         asked="doubt in the first words", check=_flags,
         world=World(source=_get_own_source, source_share=0.5),
-    ),
-    "confounded, absent": Case(
-        name="nothing; each language has a source, which changes nothing",
-        asked="doubt in the first words", check=_flags,
-        world=World(shared=0.0, source=_get_own_source),
     ),
     "crossed": Case(
         name="all; two sources in each language that change half of the codes",
@@ -226,10 +216,6 @@ CASES = {
         name="audio, each language through a channel (filter, band, noise) of its own",
         asked="doubt in the first words", check=_flags,
         channel=_put_channel_by_language, source=_get_own_source,
-    ),
-    "audio, channels, unnamed": Case(
-        name="the same, but all said to be of one source", asked="cannot be known",
-        channel=_put_channel_by_language,
     ),
     "audio, crossed": Case(
         name="audio, two channels in each language", asked="–",

@@ -87,12 +87,26 @@ def test_unlike_phones_do_not_hide_a_source() -> None:
 
 
 def test_a_source_that_few_speakers_of_a_language_have_is_flagged() -> None:
-    """Within a language too few speak to learn the source from, but over all it is plain."""
-    languages = {NAMES[0]: {"radio": 6, "phone": 2}, NAMES[1]: {"radio": 2, "phone": 6}}
-    half = mix(assign_shared(48), assign_by_source(SOURCES), 0.5)
-    found = compare(create(languages, half))
-    assert found.verdict is SourceVerdict.SOURCE
+    """Two of eight speakers are too few to learn the source from within a language; over all
+    languages it is plain, and language is not.
+    """
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(48), 2)
+    language = speaker // 8
+    is_far = (speaker % 8 < 2) ^ (language % 2 == 1)
+    features = rng.normal(size=(96, 40))
+    features[:, 0] += 3.0 * is_far
+    found = compare_with_source(
+        features,
+        [f"l{number}" for number in language],
+        np.where(is_far, "far", "near"),
+        [f"s{number}" for number in speaker],
+        0,
+        QUICK_PROBES,
+    )
     assert found.source.skill.low > 0.5
+    assert all(probe.skill.low < 0.0 for probe in found.source_within.values())
+    assert found.verdict is SourceVerdict.SOURCE
 
 
 def test_sources_and_languages_that_change_nothing_are_no_doubt() -> None:
