@@ -83,6 +83,7 @@ def analyze(
     *,
     device: torch.device,
     create_progress: Callable[[float], Progress],
+    note: Callable[[str], None],
 ) -> str:
     """Analyses a model and writes the report.
 
@@ -90,6 +91,7 @@ def analyze(
         config: What is analysed on what.
         device: Where the model runs.
         create_progress: Called with the seconds of audio to go through.
+        note: Called with what is done next.
 
     Returns:
         What was found and where the report is, for the terminal.
@@ -107,7 +109,10 @@ def analyze(
     phones = create_phone_finder(config, device)
     extraction = extract(config, model, phones=phones, create_progress=create_progress)
     material = Material(config=config, model=model, extraction=extraction, phones=phones)
-    sections = {key: create(material) for key, create in PARTS.items()}
+    sections: dict[str, Section] = {}
+    for key, create in PARTS.items():
+        note(f"section {len(sections) + 1} of {len(PARTS)}: {key}")
+        sections[key] = create(material)
     frames = sum(extraction.num_frames.values())
     numbers: dict[str, Any] = {
         "num_frames": frames,
@@ -236,7 +241,10 @@ def create_codes_section(material: Material) -> Section:
 
 def create_sharing_part(material: Material) -> Section:
     """Codes shared across languages."""
-    return create_sharing_of_table(material.extraction.table, material.config.seed)
+    extraction = material.extraction
+    return create_sharing_of_table(
+        extraction.table, material.config.seed, pitch=extraction.pitch or None
+    )
 
 
 def create_layer_part(material: Material) -> Section:

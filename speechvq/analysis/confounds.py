@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from speechvq.analysis.code_counts import CodeCounts
 from speechvq.analysis.divergence import normalize
 from speechvq.analysis.intervals import Estimate
 from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
-from speechvq.analysis.sharing import measure_all_sharing
+from speechvq.analysis.sharing import measure_all_sharing, measure_sharing
 from speechvq.analysis.sharing_rule import PairSharing, SharingRule
 
 
@@ -162,6 +163,31 @@ def measure_sharing_within_sources(
         part = counts.select(counts.sources == source)
         if len(np.unique(part.languages)) > 1:
             found[source] = measure_all_sharing(part, rng, rule)
+    return found
+
+
+def measure_sharing_matched(
+    counts: CodeCounts,
+    groups: ArrayLike,
+    rng: np.random.Generator,
+    rule: SharingRule | None = None,
+) -> list[PairSharing]:
+    """Measures each pair of languages on as many utterances of each group in both.
+
+    Args:
+        counts: The table.
+        groups: (U,) such as sex or a range of pitch; "" where it is not known.
+        rng: Source of choices, splits, samples and permutations.
+        rule: How it is decided.
+
+    Returns:
+        The pairs that have a group in common.
+    """
+    found = []
+    for pair in combinations(sorted(set(counts.languages.tolist())), 2):
+        matched = match_groups(counts, groups, pair, rng)
+        if len(matched.counts):
+            found.append(measure_sharing(matched, *pair, rng, rule))
     return found
 
 

@@ -37,6 +37,7 @@ from speechvq.analysis.mfcc_codes import (
     fit_kmeans_codes,
 )
 from speechvq.analysis.phone_intervals import PhoneSource, label_frames
+from speechvq.analysis.pitch import measure_pitch
 from speechvq.analysis.representations import RepresentationWriter
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
@@ -79,6 +80,7 @@ class Extraction:
         num_frames: Frames in it, by language.
         num_labelled: Of these, frames whose phone is known.
         num_too_short: Utterances without one frame.
+        pitch: Of utterances with codes and phones, Hz.
         attention: Where heads looked; None where nothing was to be watched.
         elapsed_seconds: Time for everything: reading, model, controls, alignment, writing.
     """
@@ -90,6 +92,7 @@ class Extraction:
     num_frames: dict[str, int]
     num_labelled: dict[str, int]
     num_too_short: int
+    pitch: dict[str, float]
     attention: AttentionPass | None
     elapsed_seconds: float
 
@@ -178,6 +181,7 @@ def extract(
         num_frames=run.num_frames,
         num_labelled=run.num_labelled,
         num_too_short=run.num_too_short,
+        pitch=run.pitch,
         attention=attention,
         elapsed_seconds=time.perf_counter() - begin,
     )
@@ -290,6 +294,7 @@ class _Run:
         self.num_frames: dict[str, int] = {}
         self.num_labelled: dict[str, int] = {}
         self.num_too_short = 0
+        self.pitch: dict[str, float] = {}
 
     def add(
         self,
@@ -339,6 +344,8 @@ class _Run:
             features = self._mfcc.compute(waveform, times)
             codes |= {name: one.encode(features) for name, one in self._controls.items()}
         found = self._phones.find(row, waveform) if self._phones is not None else None
+        if own is not None and found is not None:
+            self.pitch[row.id] = measure_pitch(waveform)
         if self._attention is not None:
             self._attention.add(row, waveform, found)
         phones = None

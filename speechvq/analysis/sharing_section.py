@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechvq.analysis.code_counts import CodeCounts
 from speechvq.analysis.confounds import (
@@ -13,6 +14,7 @@ from speechvq.analysis.confounds import (
     SourceVerdict,
     compare_with_source,
     compute_code_features,
+    measure_sharing_matched,
     measure_sharing_within_sources,
 )
 from speechvq.analysis.intervals import Estimate
@@ -34,6 +36,7 @@ def create_sharing_section(
     counts: Mapping[str, CodeCounts],
     seed: int,
     *,
+    voices: Callable[[CodeCounts], NDArray[np.str_]] | None = None,
     rule: SharingRule | None = None,
     probes: ProbeSettings | None = None,
 ) -> Section:
@@ -43,6 +46,7 @@ def create_sharing_section(
         counts: By the name of a codebook ("codebook 1") or of all together; the first stands in
             the findings. Empty for a model without codes.
         seed: Of all draws.
+        voices: Tells low from high voices, (U,) "low", "high" or ""; None leaves that control out.
         rule: How sharing is decided.
         probes: How source and language are probed.
 
@@ -67,6 +71,10 @@ def create_sharing_section(
     within = {}
     if sources.verdict is not SourceVerdict.ONE_SOURCE:
         within = measure_sharing_within_sources(table, np.random.default_rng(seed), rule)
+    matched = []
+    if voices is not None:
+        rng = np.random.default_rng(seed)
+        matched = measure_sharing_matched(table, voices(table), rng, rule)
     usage = measure_usage(table, np.random.default_rng(seed))
     section = Section(
         title=TITLE,
@@ -84,6 +92,11 @@ def create_sharing_section(
         f"Within the source {source}: {describe_sharing(found, rule)}"
         for source, found in within.items()
     )
+    if matched:
+        section.findings.append(
+            "With as many low voices as high ones in both languages: "
+            f"{describe_sharing(matched, rule)}"
+        )
     section.findings.append(describe_usage(usage))
     for key, found in pairs.items():
         section.tables.extend(create_tables(key, found))
@@ -96,6 +109,7 @@ def create_sharing_section(
             "pairs_within_source": {
                 source: [asdict(pair) for pair in found] for source, found in within.items()
             },
+            "pairs_matched_voices": [asdict(pair) for pair in matched],
             "usage": usage.to_json(),
         }
     )

@@ -32,7 +32,11 @@ class NoProgress:
 
 
 def run(config: AnalyzeConfig) -> tuple[str, dict]:
-    text = analyze(config, device=torch.device("cpu"), create_progress=NoProgress)
+    notes: list[str] = []
+    text = analyze(
+        config, device=torch.device("cpu"), create_progress=NoProgress, note=notes.append
+    )
+    assert notes[-1] == "section 5 of 5: attention"
     return text, json.loads((Path(config.output) / "analysis.json").read_text(encoding="utf-8"))
 
 
