@@ -23,6 +23,7 @@ from speechvq.analysis.section import Figure, Section, Table
 from speechvq.analysis.sharing import measure_all_sharing
 from speechvq.analysis.sharing_rule import Decision, PairSharing, SharingRule
 from speechvq.analysis.usage import CodeUsage, measure_usage
+from speechvq.decoding.bootstrap import BootstrapUnit
 from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import draw_heat_map
 from speechvq.reporting.dendrogram import draw_dendrogram
@@ -140,8 +141,7 @@ def describe_sharing(pairs: Sequence[PairSharing], rule: SharingRule) -> str:
     details = "; ".join(
         f"{'–'.join(pair.languages)}: index {format_estimate(pair.index)}, same phones "
         f"{pair.matching_bits:.2f} bits apart, phones paired at random {pair.matching_null:.2f} "
-        f"(p = {pair.matching_p_value:.2g}), n = {pair.num_units[0]} and {pair.num_units[1]} "
-        f"{pair.unit}s"
+        f"(p = {pair.matching_p_value:.2g}), n = {_count_units(pair)}"
         for pair in shown
     )
     return (
@@ -191,7 +191,7 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
                 Cell(value=str(pair.decision), tone=_TONES[pair.decision]),
                 *(round_number(one) for one in (pair.matching_bits, pair.matching_null)),
                 round_number(pair.matching_p_value),
-                f"{pair.num_units[0]} and {pair.num_units[1]} {pair.unit}s",
+                _count_units(pair),
                 pair.reason,
             ]
         )
@@ -236,6 +236,12 @@ def format_estimate(estimate: Estimate) -> str:
     if not np.isfinite(estimate.value):
         return "unknown"
     return f"{estimate.value:.2f} (95 % {estimate.low:.2f}–{estimate.high:.2f})"
+
+
+def _count_units(pair: PairSharing) -> str:
+    first, second = pair.num_units
+    same = f", {pair.num_common} of them the same" if pair.unit is BootstrapUnit.SPEAKER else ""
+    return f"{first} and {second} {pair.unit}s" + (same if pair.num_common else "")
 
 
 def _draw_languages(usage: CodeUsage) -> list[Figure]:
