@@ -93,6 +93,7 @@ def main() -> None:
     )  # fmt: skip
     elapsed = time.perf_counter() - begin
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_time = usage.ru_utime + usage.ru_stime
     numbers = json.loads((output / "analysis.json").read_text(encoding="utf-8"))
     rows = read_utterances(
         options.corpus, splits=["train"], languages=["mdw_Latn"], columns=["num_samples"]
@@ -112,7 +113,8 @@ def main() -> None:
             ["codes, controls, phones, samples of 7 layers, attention of 200 utterances",
              f"{numbers['frames_per_second']:,.0f} frames a second, "
              f"{numbers['hours_per_minute']:.2f} hours a minute"],
-            ["all, with statistics and report", f"{elapsed / 60:.1f} min, {(usage.ru_utime + usage.ru_stime) / 60:.1f} min of CPU time"],
+            ["all, with statistics and report",
+             f"{elapsed / 60:.1f} min, {processor_time / 60:.1f} min of CPU time"],
             ["resident memory at half of the audio", f"{memory[late][0]:,.0f} MiB"],
             ["at its end", f"{memory[-1]:,.0f} MiB"],
             ["slope in the second half", f"{slope:+.1f} MiB an hour of audio"],
