@@ -159,7 +159,10 @@ def measure(options: argparse.Namespace) -> None:
     for key, found in outcomes.items():
         case = CASES[key]
         answer = "–" if case.check is None else ("yes" if case.check(found) else "NO")
-        rows.append([case.name, case.asked, answer, *found.cells, found.verdict])
+        cells = list(found.cells)
+        if case.world is not None and 0.0 < case.world.shared < 1.0:
+            cells[1:3] = [f"in part: {cells[2]}", "–"]
+        rows.append([case.name, case.asked, answer, *cells, found.verdict])
         print(rows[-1], flush=True)
     if options.only:
         return
@@ -168,11 +171,11 @@ def measure(options: argparse.Namespace) -> None:
     checked = [CASES[key].check(found) for key, found in outcomes.items() if CASES[key].check]
     write_result(
         "26-planted-sharing.json",
-        title="26. Sharing that was planted",
+        title="Sharing that was planted",
         machine=options.machine,
         command="python -m docs.measure_planted_sharing --work work --machine '…'",
         columns=[
-            "shared by languages", "asked", "said", "pairs: shared / not / undecided",
+            "shared by languages", "asked", "said so", "pairs: shared / not / undecided",
             "phones that share, called shared (called not shared)",
             "phones that do not share, called shared (called not shared)",
             "index: mean (lowest – highest pair)", "without noise", "source",
