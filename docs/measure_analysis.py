@@ -156,7 +156,7 @@ class Measurement:
         rows = [
             [name, "–".join(one[:3] for one in pair["languages"]), *_pair_row(pair)]
             for name, found in sections.items()
-            for pair in found["sharing"]["pairs"]["codebook 1"]
+            for pair in found["sharing"]["pairs"]["codebook 0"]
         ]
         own = sections["SimVQ, 2,400 updates"]
         forced = own["data"]["forced_alignment"]["languages"]
@@ -282,7 +282,7 @@ def _probe_row(name: str, target: str, layers: dict[str, Any]) -> list[object]:
 
 def _judge(sharing: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str]:
     """The paper's three claims, each upheld or not by a rule that is said."""
-    pairs = sharing["sharing"]["pairs"]["codebook 1"]
+    pairs = sharing["sharing"]["pairs"]["codebook 0"]
     shared = ["–".join(pair["languages"]) for pair in pairs if pair["decision"] == "shared"]
     nearer = sum((pair["matching_p_value"] or 1) < 0.05 for pair in pairs)
     best = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from speechvq.analysis.articulation import Articulation, load_articulation
 from speechvq.analysis.code_phones import (
+    MAKER_NAMES,
     CodePhoneScores,
     NeighbourScore,
     compare_distances,
@@ -32,7 +33,6 @@ from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
 
 TITLE = "Codes and phones"
-_NAMES = {MODEL: "model", "random": "random projection of MFCC", "kmeans": "k-means of MFCC"}
 _SHIFTS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 _CLEARLY_BETTER = 1.05
 _MUCH_CHANCE = 0.2
@@ -121,9 +121,9 @@ def score_table(table: CodeTable, languages: Sequence[str], seed: int) -> list[C
     scores = []
     for maker in table.groups:
         columns = table.list_columns(maker)
-        sets = [(f"{_NAMES[maker]}, codebook {g}", [one]) for g, one in enumerate(columns)]
+        sets = [(f"{MAKER_NAMES[maker]}, codebook {g}", [one]) for g, one in enumerate(columns)]
         if len(columns) > 1:
-            sets.insert(0, (f"{_NAMES[maker]}, all codebooks", columns))
+            sets.insert(0, (f"{MAKER_NAMES[maker]}, all codebooks", columns))
         for number, (name, chosen) in enumerate(sets):
             counts = count_phones(table, chosen)
             if counts is None:
@@ -320,11 +320,11 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
 
 def _describe(scores: Sequence[CodePhoneScores]) -> str:
     """The best codebook against the best of each control, all of one size."""
-    best = {name: _find_best(scores, title) for name, title in _NAMES.items()}
+    best = {name: _find_best(scores, title) for name, title in MAKER_NAMES.items()}
     own = best[MODEL]
     assert own is not None
     rivals = [
-        f"{_NAMES[name]} of the same size {100 * one.pnmi_adjusted:.1f} %"
+        f"{MAKER_NAMES[name]} of the same size {100 * one.pnmi_adjusted:.1f} %"
         for name in ("kmeans", "random")
         if (one := best.get(name)) is not None
     ]
@@ -392,7 +392,7 @@ def _add_shift(section: Section, table: CodeTable, frame_seconds: float) -> None
         )
     picture = draw_lines(
         [
-            Series(name=_NAMES[maker], x=[step * shift for shift in _SHIFTS], y=curve)
+            Series(name=MAKER_NAMES[maker], x=[step * shift for shift in _SHIFTS], y=curve)
             for maker, curve in curves.items()
         ],
         x_label="phones taken so much later, ms",

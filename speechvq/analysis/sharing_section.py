@@ -43,7 +43,7 @@ def create_sharing_section(
     """Measures sharing with its controls and writes it down.
 
     Args:
-        counts: By the name of a codebook ("codebook 1") or of all together; the first stands in
+        counts: By the name of a codebook ("codebook 0") or of all together; the first stands in
             the findings. Empty for a model without codes.
         seed: Of all draws.
         voices: Tells low from high voices, (U,) "low", "high" or ""; None leaves that control out.

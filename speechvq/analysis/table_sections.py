@@ -39,7 +39,9 @@ class _Texts:
     phone: NDArray[np.str_]
 
     def get_groups(self) -> NDArray[np.str_]:
-        """Speakers, or utterances where they are not known."""
+        """Speakers, or utterances where they are not known or there is one only."""
+        if len(np.unique(self.speaker)) == 1:
+            return self.utterance
         return np.where(self.speaker == "", self.utterance, self.speaker)
 
 
@@ -65,7 +67,7 @@ def create_sharing_of_table(
     """
     counts: dict[str, CodeCounts] = {
         f"codebook {number}": count_tables(table.read([*_COLUMNS, column]), [column])
-        for number, column in enumerate(table.list_columns(MODEL), start=1)
+        for number, column in enumerate(table.list_columns(MODEL))
     }
     voices = None if pitch is None else partial(group_by_pitch, pitch=pitch)
     return create_sharing_section(counts, seed, voices=voices, rule=rule, probes=probes)
