@@ -191,7 +191,8 @@ def measure(options: argparse.Namespace) -> None:
             f"({half['low']:.2f} – {half['high']:.2f}).",
             "Of audio the truth is not known but for German against German by other voices: index "
             f"{twins['value']:.2f} ({twins['low']:.2f} – {twins['high']:.2f}). MFCCs have zero "
-            "mean in each utterance, which takes away a filter, not a band or noise.",
+            "mean in each utterance, which takes away a filter, not a band or noise. In audio a voice "
+            "is one speaker in all languages that have its source.",
         ],
         headline=[
             {
