@@ -61,7 +61,7 @@ def run_case(key: str, work: Path, seed: int) -> Outcome:
     with tempfile.TemporaryDirectory() as directory:
         table, planted = _write_table(Path(directory) / "t.parquet", case, work, utterances, seed)
         section = create_sharing_of_table(table, seed)
-    pairs = section.numbers["pairs"]["codebook 1"]
+    (pairs,) = section.numbers["pairs"].values()
     verdict = str(section.numbers["source"]["verdict"])
     cells = _describe(pairs, planted)
     for source, found in section.numbers["pairs_within_source"].items():
@@ -191,8 +191,8 @@ def measure(options: argparse.Namespace) -> None:
             f"({half['low']:.2f} – {half['high']:.2f}).",
             "Of audio the truth is not known but for German against German by other voices: index "
             f"{twins['value']:.2f} ({twins['low']:.2f} – {twins['high']:.2f}). MFCCs have zero "
-            "mean in each utterance, which takes away a filter, not a band or noise. In audio a voice "
-            "is one speaker in all languages that have its source.",
+            "mean in each utterance, which takes away a filter, not a band or noise. In audio a "
+            "voice is one speaker in all languages that have its source.",
         ],
         headline=[
             {
