@@ -185,6 +185,11 @@ CASES = {
         asked="doubt in the first words", check=_flags,
         world=World(source=_get_own_source, source_share=0.5),
     ),
+    "confounded, absent": Case(
+        name="nothing; each language has a source, which changes nothing",
+        asked="doubt in the first words", check=_flags,
+        world=World(shared=0.0, source=_get_own_source),
+    ),
     "crossed": Case(
         name="all; two sources in each language that change half of the codes",
         asked="doubt in the first words", check=_flags,

@@ -19,6 +19,8 @@ from speechvq.analysis.intervals import Estimate, compute_interval
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _MAX_STEPS = 500
+_SHARE_OF_MAIN_CLASS = 0.9
+"""Rows that have their group's most frequent label, beyond which labels are those of groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,11 +254,16 @@ def _find_main_classes(targets: IntArray, groups: IntArray) -> IntArray:
 
 
 def _find_strata(targets: IntArray, groups: IntArray) -> IntArray:
-    """(number of groups,) the class of each group, where a group has one (a speaker's language);
-    0 for all where groups have several (a speaker's phones).
+    """(number of groups,) the class of each group, where groups have one (a speaker's language);
+    0 for all where they have several (a speaker's phones).
     """
     main = _find_main_classes(targets, groups)
-    return main if (main[groups] == targets).all() else np.zeros_like(main)
+    return main if _belongs_to_groups(targets, groups, main) else np.zeros_like(main)
+
+
+def _belongs_to_groups(targets: IntArray, groups: IntArray, main: IntArray) -> bool:
+    """Whether labels are those of groups; a few speakers of two languages change nothing."""
+    return bool((main[groups] == targets).mean() > _SHARE_OF_MAIN_CLASS)
 
 
 def _deal_folds(
@@ -304,11 +311,11 @@ def _cross_validate(
 
 
 def _permute(targets: IntArray, groups: IntArray, rng: np.random.Generator) -> IntArray:
-    """Exchanges the labels of whole groups where a group has one label, else of the rows within
+    """Exchanges the labels of whole groups where groups have one label, else of the rows within
     each group.
     """
     main = _find_main_classes(targets, groups)
-    if (main[groups] == targets).all():
+    if _belongs_to_groups(targets, groups, main):
         return np.asarray(rng.permutation(main)[groups])
     order = np.lexsort((rng.random(len(groups)), groups))
     permuted = np.empty_like(targets)

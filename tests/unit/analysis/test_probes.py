@@ -109,6 +109,15 @@ def test_permutation_keeps_what_groups_share() -> None:
         assert sorted(within[groups[shuffled] == group].tolist()) == [0, 1, 2]
 
 
+def test_one_speaker_of_two_languages_leaves_the_null_a_null() -> None:
+    groups = np.repeat(np.arange(40), 3)
+    targets = groups % 2
+    targets[0] = 1 - targets[0]
+    found = [_permute(targets, groups, np.random.default_rng(seed)) for seed in range(50)]
+    assert np.mean([(one == targets).mean() for one in found]) < 0.6
+    assert set(_find_strata(targets, groups).tolist()) == {0, 1}
+
+
 def test_rare_classes_are_left_out_and_one_class_says_why() -> None:
     features, labels, groups = create_speakers(np.random.default_rng(0), shift=6.0)
     labels = labels.astype("U20")
