@@ -58,11 +58,7 @@ def test_half_of_the_phones_of_one_pair(utterances: list[SpokenUtterance], tmp_p
     )
     table, planted = write_world(tmp_path / "codes.parquet", world, utterances, 1)
     section = create_sharing_of_table(table, 1)
-<<<<<<< HEAD
-    pairs = section.numbers["pairs"]["codebook 0"]
-=======
     (pairs,) = section.numbers["pairs"].values()
->>>>>>> c78fd318f88c10bd9ab718b517275fc5eb0355d7
     decisions = read_decisions(pairs, planted)
     assert len(decisions[True]) >= 10
     assert decisions[True].count(Decision.SHARED) >= 0.9 * len(decisions[True])
