@@ -173,7 +173,7 @@ def describe_usage(usage: CodeUsage) -> str:
 
 
 def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
-    """Returns the table of language pairs and that of their phones.
+    """Returns the table of language pairs and that of their phones; none without common phones.
 
     Args:
         name: The codebook.
@@ -215,16 +215,17 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
     phone_columns = ["languages", "phone", "within", "across", "different", "across − within"]
     phone_columns += ["index", "all of A and B", "permuted", "p", "least n", "least frames"]
     phone_columns += ["decision", "why undecided"]
-    tables = [Table(columns=pair_columns, rows=pair_rows, caption=f"Pairs of languages, {name}.")]
-    if phone_rows:
-        phones = Table(
+    if not phone_rows:
+        return []
+    return [
+        Table(columns=pair_columns, rows=pair_rows, caption=f"Pairs of languages, {name}."),
+        Table(
             columns=phone_columns,
             rows=phone_rows,
             caption=f"Phones, {name}: divergences in bits between halves of like size; all of A "
             "and B against language labels permuted.",
-        )
-        tables.append(phones)
-    return tables
+        ),
+    ]
 
 
 def format_estimate(estimate: Estimate) -> str:
