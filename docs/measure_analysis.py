@@ -316,7 +316,8 @@ def _judge(sharing: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]])
     }
     own, random = best["SimVQ, 2,400 updates"]["accuracy"], best["untrained"]["accuracy"]
     heads = found["SimVQ, 2,400 updates"]["attention"]
-    told = own["low"] > best["SimVQ, 2,400 updates"]["null_high"]
+    highest = best["SimVQ, 2,400 updates"]["null_high"]
+    told = own["low"] > highest
     learned = own["low"] > random["value"]
     own_pairs = ", ".join(shared["SimVQ, 2,400 updates"])
     verdict = f"upheld for {own_pairs}" if own_pairs else "not upheld"
@@ -324,11 +325,13 @@ def _judge(sharing: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]])
         f"Claim 1, similar sounds share codes across languages: {verdict} (of {len(trained)} "
         f"pairs, decided as in the table before); in {nearer} pairs the same phones lie nearer "
         "than phones paired at random (p < 0.05). Untrained codes are shared for "
-        f"{', '.join(shared['untrained']) or 'no pair'}. Language and source travel together there.",
+        f"{', '.join(shared['untrained']) or 'no pair'}. Language and source travel together "
+        "there.",
         f"Claim 2, layers tell families apart: {'upheld' if told else 'not upheld'} (best layer "
-        f"{own['value']:.2f}, 95 % {own['low']:.2f} – {own['high']:.2f}, above all permutations); "
-        f"that pretraining brought it about is {'shown' if learned else 'not shown'}: the "
-        f"untrained model reaches {random['value']:.2f}.",
+        f"{own['value']:.2f}, 95 % {own['low']:.2f} – {own['high']:.2f}; highest of permuted "
+        f"{highest:.2f}); that pretraining brought it about is "
+        f"{'shown' if learned else 'not shown'}: the untrained model reaches "
+        f"{random['value']:.2f}.",
         f"Claim 3, heads look at short windows: "
         f"{'upheld' if 2 * heads['num_local_heads'] > heads['num_heads'] else 'not upheld'} "
         f"({heads['num_local_heads']} of {heads['num_heads']} heads have more than half of their "
