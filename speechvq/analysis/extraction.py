@@ -37,7 +37,7 @@ from speechvq.analysis.mfcc_codes import (
     fit_kmeans_codes,
 )
 from speechvq.analysis.phone_intervals import PhoneSource, label_frames
-from speechvq.analysis.pitch import measure_pitch
+from speechvq.analysis.pitch import can_measure_pitch, measure_pitch
 from speechvq.analysis.representations import RepresentationWriter, seed_by_name
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
@@ -337,7 +337,7 @@ class _Run:
 
     def _wants_pitch(self, row: Utterance) -> bool:
         """Whether voices are matched on it: one of a draw, where there are languages to match."""
-        if len(self._counts) < 2:
+        if len(self._counts) < 2 or not can_measure_pitch():
             return False
         share = _PITCH_UTTERANCES / self._counts[row.language]
         return bool(seed_by_name(f"pitch\0{row.id}", self._config.seed).random() < share)
