@@ -6,6 +6,7 @@ before any statistic.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -173,6 +174,7 @@ def extract(
             rows = select(config, [language], _COLUMNS)
             for batch in batch_by_length(rows, config.batch_seconds):
                 run.add(batch, table, kept)
+                release_free_memory()
                 progress.advance(len(batch), sum(row.num_seconds for row in batch))
     progress.close()
     return Extraction(
@@ -187,6 +189,15 @@ def extract(
         attention=attention,
         elapsed_seconds=time.perf_counter() - begin,
     )
+
+
+def release_free_memory() -> None:
+    """Gives freed memory back to the system: batches of many lengths leave gaps in glibc's heap,
+    which would grow by a tenth of a gigabyte in ten hours of audio. Nothing happens elsewhere.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def list_languages(config: AnalyzeConfig) -> list[str]:
