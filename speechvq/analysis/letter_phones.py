@@ -11,6 +11,7 @@ al., LREC 2018).
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,19 @@ def load_g2p(language: str) -> G2P | None:
     except Exception:  # epitran raises what its tables raise; flite may be missing
         return None
     return lambda word: [str(phone) for phone in rules.trans_list(word)]
+
+
+def name_segment(phone: str) -> str | None:
+    """Returns a phone of G2P in IPA; None for what rules left over: joiners, letters of the script,
+    diacritics without a letter.
+
+    Args:
+        phone: As epitran writes it, sometimes with `g` for `ɡ`.
+    """
+    name = name_phone(phone.replace("g", "\u0261"))
+    if name is None or not unicodedata.name(name[0], "").startswith(("LATIN", "GREEK")):
+        return None
+    return name
 
 
 @dataclass
@@ -205,7 +219,7 @@ def place_words(
         confidence = float(np.exp(logs.mean()))
         counts.num_words += 1
         counts.confidence_sum += confidence
-        phones = [name for phone in g2p(word) if (name := name_phone(phone))]
+        phones = [name for phone in g2p(word) if (name := name_segment(phone))]
         if confidence < min_confidence or not phones:
             intervals.append(PhoneInterval(None, begin, end))
         else:

@@ -8,6 +8,7 @@ from speechvq.analysis.letter_phones import (
     AlignedWords,
     LetterPhones,
     load_g2p,
+    name_segment,
     place_words,
     share_out,
 )
@@ -84,6 +85,22 @@ def test_a_recogniser_aligns_what_it_can(recognizer_directory):
     assert without.find(row, waveform) is None
     assert without.to_json()["languages_without_g2p"] == ["mdw_Latn"]
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("phone", "name"),
+    [
+        ("g", "\u0261"),
+        ("t̪ʰ", "t̪ʰ"),
+        ("β", "β"),
+        ("\u200d", None),
+        ("ʰ", None),
+        ("ऑ", None),
+        ("്", None),
+    ],
+)
+def test_what_rules_leave_over_is_no_phone(phone: str, name: str | None) -> None:
+    assert name_segment(phone) == name
 
 
 def test_epitran_has_rules_for_some_languages():
