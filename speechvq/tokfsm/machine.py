@@ -71,7 +71,8 @@ class StateMachine:
         pairs = texts[:, 1:].unflatten(1, (-1, DIGITS))
         states = pairs[..., 0] * self.base + pairs[..., 1]
         is_state = (pairs < self.base).all(-1) & (states < self.num_states)
-        return states.masked_fill(~is_state, -1)
+        found: Tensor = states.masked_fill(~is_state, -1)
+        return found
 
     def find_legal(self, texts: Tensor) -> Tensor:
         """Whether each transition is one of the machine: (B, 1 + 2 n) → (B, n − 1) bool."""
