@@ -108,18 +108,22 @@ def score_codes(counts: ConceptCounts, chosen: Tensor) -> ConceptScores:
 class NeuronTable:
     """Activations of M neurons, ordered once, so that any recall can be asked for.
 
-    A neuron fires above the threshold that gives the recall, or below it: 2 M detectors.
+    A neuron fires above the threshold that gives the recall; with `both_signs` there are M more
+    detectors that fire below it.
 
     Args:
         activations: (N, M) float.
         labels: (N,) long; −1: no label, counts against precision.
         num_labels: L.
+        both_signs: Whether small values may mean something as well.
     """
 
-    def __init__(self, activations: Tensor, labels: Tensor, num_labels: int) -> None:
+    def __init__(
+        self, activations: Tensor, labels: Tensor, num_labels: int, *, both_signs: bool = True
+    ) -> None:
         columns = activations.t().contiguous()  # (M, N)
         self.num_frames = len(labels)
-        self.num_neurons = len(columns)
+        self._both_signs = both_signs
         self.support = torch.bincount(labels[labels >= 0], minlength=num_labels)
         self._ordered = columns.sort(1).values
         self._own = [columns[:, labels == label].sort(1).values for label in range(num_labels)]
@@ -132,33 +136,31 @@ class NeuronTable:
             chosen: (L,) long, one detector a concept; None for all.
 
         Returns:
-            Twice (L, 2 M) long, or (L, 1): frames of the concept above (then below) the threshold,
-            and all such frames.
+            Twice (L, M), (L, 2 M) or (L, 1) long: frames of the concept above (then below) the
+            threshold, and all such frames.
         """
         hits, fired = [], []
         for label, recall in enumerate(recalls.tolist()):
             own = self._own[label]  # (M, n)
             size = own.size(1)
             number = min(size, max(1, round(recall * size))) if recall > 0 else 0
-            if number == 0:
-                found = torch.zeros(2, 2 * self.num_neurons, dtype=torch.long)
-            else:
-                high, low = (own[:, [place]] for place in (size - number, number - 1))
-                found = torch.stack(
-                    [
-                        torch.cat(
-                            [
-                                table.size(1) - torch.searchsorted(table, high),
-                                torch.searchsorted(table, low, right=True),
-                            ]
-                        )[:, 0]
-                        for table in (own, self._ordered)
-                    ]
-                )
+            found = torch.stack([self._count(table, own, number) for table in (own, self._ordered)])
             one = slice(None) if chosen is None else chosen[label : label + 1]
             hits.append(found[0, one])
             fired.append(found[1, one])
         return torch.stack(hits), torch.stack(fired)
+
+    def _count(self, table: Tensor, own: Tensor, number: int) -> Tensor:
+        """Frames of an ordered table (M, N) in which each detector fires whose threshold lets
+        `number` of `own` (M, n) pass.
+        """
+        if number == 0:
+            return torch.zeros(len(own) * (1 + self._both_signs), dtype=torch.long)
+        high = own[:, [own.size(1) - number]]
+        counts = [table.size(1) - torch.searchsorted(table, high)]
+        if self._both_signs:
+            counts.append(torch.searchsorted(table, own[:, [number - 1]], right=True))
+        return torch.cat(counts)[:, 0]
 
 
 def score_neurons(

@@ -155,8 +155,6 @@ def find_active_codes(inputs: Tensor, codebooks: Tensor, num_active: int) -> Ten
         else:
             best = similarity.topk(num_active, dim=-1).indices
         found.append(best.transpose(0, 1))
-    if not found:
-        return inputs.new_zeros(0, codebooks.size(0), num_active, dtype=torch.long)
     return torch.cat(found)
 
 

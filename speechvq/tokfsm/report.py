@@ -24,11 +24,12 @@ REPORT_FILE = "report.html"
 _FREE = ("output", "device")
 """Keys that change where, never what is found."""
 _LIMITS = (
-    "One machine, one seed: other seeds differ by a few percent. The best neuron is sought among "
-    "the inner and outer values of all feed-forward parts of the dense model, large or small; the "
-    "paper's is among fewer and large ones only. Codes and neurons are chosen on other texts than "
-    "those on which they are measured; the paper's numbers are of the same texts. A model this "
-    "small says that the method works, and nothing about speech."
+    "One machine, one seed: other seeds differ by a few percent. The best neuron is, as in the "
+    "paper, one of the channels that the feed-forward parts of the dense model give, where it is "
+    "large; the strong neurons are these and those within, where they are large or small. Codes "
+    "and neurons are chosen on other texts than those on which they are measured; the paper's "
+    "numbers are of the same texts. A model this small says that the method works, and nothing "
+    "about speech."
 )
 
 
@@ -80,6 +81,7 @@ def collect_metrics(config: TokfsmConfig, result: TokfsmResult) -> dict[str, Any
         "code_precision": float(headline.codes.precision.mean()),
         "code_recall": float(headline.codes.recall.mean()),
         "neuron_precision": float(headline.neurons.precision.mean()),
+        "strong_neuron_precision": float(headline.strong_neurons.precision.mean()),
         "jsd_all": divergence["all"],
         "jsd_random": divergence["random codes"],
         "states": [_describe_scores(one) for one in result.states],
@@ -126,7 +128,8 @@ def _describe_findings(metrics: dict[str, Any]) -> str:
         f"{metrics['loss_dense']:.3f}, best possible {metrics['loss_best']:.3f}). The best code of "
         f"a state has a precision of {metrics['code_precision']:.1%} at a recall of "
         f"{metrics['code_recall']:.1%}, the best neuron at this recall one of "
-        f"{metrics['neuron_precision']:.1%}. With the codes of another text the next token goes "
+        f"{metrics['neuron_precision']:.1%} ({metrics['strong_neuron_precision']:.1%} among all "
+        "inner values and of either sign). With the codes of another text the next token goes "
         f"where that text would (JSD {metrics['jsd_all']:.3f} of 1), with random codes it does not "
         f"({metrics['jsd_random']:.2f})."
     )
@@ -141,6 +144,7 @@ def _describe_scores(one: CodebookScores) -> dict[str, Any]:
         "recall": float(one.codes.recall.mean()),
         "lift": float(one.codes.lift.mean()),
         "neuron_precision": float(one.neurons.precision.mean()),
+        "strong_neuron_precision": float(one.strong_neurons.precision.mean()),
         "concepts": [
             {
                 "support": int(support),
@@ -256,14 +260,20 @@ def _add_scores(page: Page, title: str, scores: Sequence[CodebookScores]) -> Non
             *(str(one.place), one.head, one.num_used),
             *(
                 _to_cell(float(values.mean()))
-                for values in (one.codes.precision, one.codes.recall, one.neurons.precision)
+                for values in (
+                    *(one.codes.precision, one.codes.recall),
+                    *(one.neurons.precision, one.strong_neurons.precision),
+                )
             ),
         ]
         for one in scores
     ]
     number = len(scores[0].codes.support) if scores else 0
     page.add_table(
-        ["place", "head", "used codes", "precision of codes", "recall", "precision of neurons"],
+        [
+            *("place", "head", "used codes", "precision of codes", "recall"),
+            *("precision of neurons", "of strong neurons"),
+        ],
         rows,
         caption=f"{title}: means over {number} concepts of the best code, and of the best neuron "
         "of the dense model at the same recall.",

@@ -49,8 +49,10 @@ class CodebookScores:
         place: Of the bottleneck.
         head: Which of its codebooks.
         num_used: Codes that occur.
-        codes: Of each concept with frames.
-        neurons: The same.
+        codes: Of each concept.
+        neurons: Of the channels that the feed-forward parts of the dense model give, large values,
+            as the paper has it.
+        strong_neurons: Of these and of those within, large values or small ones.
     """
 
     place: Place
@@ -58,6 +60,7 @@ class CodebookScores:
     num_used: int
     codes: ConceptScores
     neurons: ConceptScores
+    strong_neurons: ConceptScores
 
 
 def label_states(machine: StateMachine, texts: Tensor) -> Concepts:
@@ -97,34 +100,36 @@ def read_codes(model: TokenModel, texts: Tensor) -> dict[Place, Tensor]:
 
 
 @torch.no_grad()
-def read_neurons(model: TokenModel, texts: Tensor) -> Tensor:
-    """What the feed-forward parts of all layers compute, inside and at their ends: (N, M) float32
-    on the CPU, N = B T.
+def read_neurons(model: TokenModel, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """What the feed-forward parts of all layers give, (N, L D) float32 on the CPU, N = B T; and
+    what they compute within, (N, 4 L D).
     """
-    parts = []
+    given, within = [], []
     for batch in texts[:, :-1].split(_BATCH):
-        with _capture_feed_forward(model) as found:
+        with _capture_feed_forward(model) as (outputs, inner):
             model(batch.to(model.positions.device))
-        parts.append(torch.cat(found, -1).flatten(0, 1).cpu())
-    return torch.cat(parts)
+        given.append(torch.cat(outputs, -1).flatten(0, 1).cpu())
+        within.append(torch.cat(inner, -1).flatten(0, 1).cpu())
+    return torch.cat(given), torch.cat(within)
 
 
 @contextmanager
-def _capture_feed_forward(model: TokenModel) -> Iterator[list[Tensor]]:
-    found: list[Tensor] = []
+def _capture_feed_forward(model: TokenModel) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    outputs: list[Tensor] = []
+    inner: list[Tensor] = []
 
-    def keep_input(module: nn.Module, args: tuple[Tensor]) -> None:
-        found.append(args[0])
+    def keep_inner(module: nn.Module, args: tuple[Tensor]) -> None:
+        inner.append(args[0])
 
     def keep_output(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        found.append(output)
+        outputs.append(output)
 
     handles = []
     for layer in list_layers(model):
-        handles.append(layer.feed_forward.output.register_forward_pre_hook(keep_input))
+        handles.append(layer.feed_forward.output.register_forward_pre_hook(keep_inner))
         handles.append(layer.feed_forward.register_forward_hook(keep_output))
     try:
-        yield found
+        yield outputs, inner
     finally:
         for handle in handles:
             handle.remove()
@@ -153,10 +158,13 @@ def score_codebooks(
     codes = [read_codes(model, part) for part in texts]
     labels = [one.labels.flatten() for one in concepts]
     num_labels = concepts[0].num_labels
-    neurons = [
-        NeuronTable(read_neurons(dense, part), own, num_labels)
-        for part, own in zip(texts, labels, strict=True)
-    ]
+    tables, strong = zip(
+        *(
+            _create_tables(read_neurons(dense, part), own, num_labels)
+            for part, own in zip(texts, labels, strict=True)
+        ),
+        strict=True,
+    )
     found = []
     for place, bottleneck in list_bottlenecks(model).items():
         for head in range(bottleneck.num_codebooks):
@@ -171,14 +179,24 @@ def score_codebooks(
             )
             chosen = find_best_codes(choosing, min_recall=min_recall)
             first, scores = (score_codes(counts, chosen) for counts in (choosing, measuring))
-            best = score_neurons(neurons[0], neurons[1], recalls=(first.recall, scores.recall))
+            recalls = (first.recall, scores.recall)
             found.append(
                 CodebookScores(
                     place=place,
                     head=head,
                     num_used=int((measuring.codes > 0).sum()),
                     codes=scores,
-                    neurons=best,
+                    neurons=score_neurons(tables[0], tables[1], recalls=recalls),
+                    strong_neurons=score_neurons(strong[0], strong[1], recalls=recalls),
                 )
             )
     return found
+
+
+def _create_tables(
+    neurons: tuple[Tensor, Tensor], labels: Tensor, num_labels: int
+) -> tuple[NeuronTable, NeuronTable]:
+    return (
+        NeuronTable(neurons[0], labels, num_labels, both_signs=False),
+        NeuronTable(torch.cat(neurons, 1), labels, num_labels),
+    )

@@ -67,17 +67,18 @@ def test_best_neuron_at_the_same_recall() -> None:
     assert scores.recall.tolist() == [1.0, 1.0]  # ties fire together
 
 
+@pytest.mark.parametrize("both_signs", [True, False])
 @pytest.mark.parametrize("recall", [0.1, 0.37, 1.0])
-def test_neurons_against_plain_loops(recall: float) -> None:
+def test_neurons_against_plain_loops(recall: float, both_signs: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(-1, 3, (200,), generator=generator)
     activations = torch.randn(200, 4, generator=generator)
     recalls = torch.full((3,), recall, dtype=torch.float64)
-    table = NeuronTable(activations, labels, 3)
+    table = NeuronTable(activations, labels, 3, both_signs=both_signs)
     scores = score_neurons(table, table, recalls=(recalls, recalls))
     for label in range(3):
         best = 0.0
-        for column in (*activations.t(), *(-activations.t())):
+        for column in (*activations.t(), *((-activations.t()) if both_signs else ())):
             own = column[labels == label].sort(descending=True).values
             threshold = own[max(1, round(recall * len(own))) - 1]
             fired = column >= threshold
