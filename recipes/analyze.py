@@ -5,6 +5,8 @@ Leaves `codes.parquet`, `representations/`, `analysis.json` and `report.html` in
 
 from __future__ import annotations
 
+import sys
+
 from speechvq.analysis.config import AnalyzeConfig
 from speechvq.config.application import launch
 
@@ -20,6 +22,7 @@ def run(config: AnalyzeConfig) -> None:
             config,
             device=choose_device(config.device),
             create_progress=lambda seconds: ProgressLine("analyze", seconds),
+            note=lambda text: print(f"analyze: {text}", file=sys.stderr),
         )
     )
 

@@ -1,7 +1,8 @@
 """Puts result directories side by side: `speechvq compare DIR DIR… [--output page.html]`.
 
 Evaluations become a leaderboard, one a test set and normaliser, with a paired bootstrap test;
-training runs are compared by what differs in their configurations, their figures and their curves.
+training runs are compared by what differs in their configurations, their figures and their curves;
+analyses by what their codes, layers and attention heads do, with intervals of the differences.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="speechvq compare",
-        description="Compares directories of one kind: ranks evaluations, test set by test set, or "
-        "puts training runs side by side.",
+        description="Compares directories of one kind: ranks evaluations, test set by test set; "
+        "puts training runs side by side; puts analyses of several models side by side, also at "
+        "equal perplexity of their codes.",
     )
     parser.add_argument("directories", nargs="+", metavar="DIR", help="what a run left")
     parser.add_argument(
@@ -26,14 +28,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="FILE",
         action="append",
         default=[],
-        help="also write the table as an HTML page, or, for evaluations, as .json, .csv or .tsv; "
-        "may be given several times",
+        help="also write the table as an HTML page, or, for evaluations and analyses, as .json, "
+        ".csv or .tsv; may be given several times",
     )
     parser.add_argument(
         "--against",
         choices=("best", "first"),
-        help="evaluation that the others are tested against (default: the first of two, the best "
-        "of more)",
+        help="evaluation or analysis that the others are compared with (default: of evaluations "
+        "the first of two, the best of more; of analyses the first)",
     )
     parser.add_argument(
         "--rank-by",

@@ -63,10 +63,15 @@ class AlignmentFiles:
     Args:
         labels: Of one tier; recordings in any order.
         phone_map: (phone, language or "") → IPA, see `read_phone_map`.
+        shift_seconds: Added to all times.
     """
 
     def __init__(
-        self, labels: Iterable[Label], phone_map: dict[tuple[str, str], str] | None = None
+        self,
+        labels: Iterable[Label],
+        phone_map: dict[tuple[str, str], str] | None = None,
+        *,
+        shift_seconds: float = 0.0,
     ) -> None:
         self._map = phone_map or {}
         self._recordings: dict[str, list[tuple[float, float, str]]] = {}
@@ -74,7 +79,8 @@ class AlignmentFiles:
         self.counts = AlignmentCounts()
         for label in labels:
             self.counts.num_labels += 1
-            interval = (label.begin_seconds, label.end_seconds, label.text)
+            begin, end = label.begin_seconds + shift_seconds, label.end_seconds + shift_seconds
+            interval = (begin, end, label.text)
             self._recordings.setdefault(label.recording, []).append(interval)
         for intervals in self._recordings.values():
             intervals.sort(key=lambda one: one[0])
@@ -135,7 +141,11 @@ def _list_names(utterance: Utterance) -> list[str]:
 
 
 def load_alignments(
-    paths: Sequence[str], *, tier: str | None = None, phone_map: str | None = None
+    paths: Sequence[str],
+    *,
+    tier: str | None = None,
+    phone_map: str | None = None,
+    shift_seconds: float = 0.0,
 ) -> AlignmentFiles:
     """Reads files of phones.
 
@@ -143,6 +153,7 @@ def load_alignments(
         paths: Files, or directories whose TextGrids, tables and CTMs are all read.
         tier: Name of the tier; None: the only one of a file, or the one named phones.
         phone_map: Table that renames phones.
+        shift_seconds: Added to all times.
 
     Raises:
         DataError: A file cannot be read, or has no such tier.
@@ -152,7 +163,7 @@ def load_alignments(
         raise DataError(f"`alignments` names no .tsv, .TextGrid or .ctm file: {', '.join(paths)}.")
     names = {} if phone_map is None else read_phone_map(Path(phone_map))
     labels = (label for file in files for label in _choose_tier(read_labels(file), file, tier))
-    return AlignmentFiles(labels, names)
+    return AlignmentFiles(labels, names, shift_seconds=shift_seconds)
 
 
 def _list_files(path: Path) -> list[Path]:

@@ -10,14 +10,23 @@ from typing import Any
 import torch
 
 from speechvq.analysis.alignment_files import AlignmentFiles, load_alignments
+from speechvq.analysis.attention_section import TITLE as ATTENTION
+from speechvq.analysis.attention_section import create_attention_section
 from speechvq.analysis.config import AnalyzeConfig
 from speechvq.analysis.extraction import Extraction, Progress, extract
 from speechvq.analysis.frame_times import find_window_samples
+from speechvq.analysis.layer_section import TITLE as LAYERS
 from speechvq.analysis.letter_phones import LetterPhones
 from speechvq.analysis.phone_intervals import PhoneInterval, PhoneSource
 from speechvq.analysis.phone_section import create_phone_section
-from speechvq.analysis.report import REPORT_FILE, check_output, write_analysis
+from speechvq.analysis.report import (
+    REPORT_FILE,
+    check_output,
+    describe_findings,
+    write_analysis,
+)
 from speechvq.analysis.section import Section, Table
+from speechvq.analysis.table_sections import create_layers_of_samples, create_sharing_of_table
 from speechvq.data.audio import Waveform
 from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.errors import ConfigError
@@ -74,6 +83,7 @@ def analyze(
     *,
     device: torch.device,
     create_progress: Callable[[float], Progress],
+    note: Callable[[str], None],
 ) -> str:
     """Analyses a model and writes the report.
 
@@ -81,6 +91,7 @@ def analyze(
         config: What is analysed on what.
         device: Where the model runs.
         create_progress: Called with the seconds of audio to go through.
+        note: Called with what is done next.
 
     Returns:
         What was found and where the report is, for the terminal.
@@ -98,7 +109,10 @@ def analyze(
     phones = create_phone_finder(config, device)
     extraction = extract(config, model, phones=phones, create_progress=create_progress)
     material = Material(config=config, model=model, extraction=extraction, phones=phones)
-    sections = {key: create(material) for key, create in PARTS.items()}
+    sections: dict[str, Section] = {}
+    for key, create in PARTS.items():
+        note(f"section {len(sections) + 1} of {len(PARTS)}: {key}")
+        sections[key] = create(material)
     frames = sum(extraction.num_frames.values())
     numbers: dict[str, Any] = {
         "num_frames": frames,
@@ -113,15 +127,20 @@ def analyze(
         "speed": f"{speed} ({numbers['frames_per_second']:,.0f} frames a second)",
     }
     write_analysis(config, sections, facts, numbers)
-    found = " ".join(section.findings[0] for section in sections.values() if section.findings)
-    return f"{found}\n{speed}\nThe report is in {Path(config.output) / REPORT_FILE}"
+    lines = describe_findings(list(sections.values()))
+    return "\n".join([*lines, speed, f"The report is in {Path(config.output) / REPORT_FILE}"])
 
 
 def create_phone_finder(config: AnalyzeConfig, device: torch.device) -> PhoneFinder:
     """Opens the sources of phones that the configuration names."""
     files = recognizer = None
     if config.alignments:
-        files = load_alignments(config.alignments, tier=config.tier, phone_map=config.phone_map)
+        files = load_alignments(
+            config.alignments,
+            tier=config.tier,
+            phone_map=config.phone_map,
+            shift_seconds=config.alignment_shift,
+        )
     if config.recognizer is not None:
         model = load_ctc_model(config.recognizer).eval().to(device)
         recognizer = LetterPhones(model, config.min_confidence)
@@ -220,8 +239,37 @@ def create_codes_section(material: Material) -> Section:
     )
 
 
+def create_sharing_part(material: Material) -> Section:
+    """Codes shared across languages."""
+    extraction = material.extraction
+    return create_sharing_of_table(
+        extraction.table, material.config.seed, pitch=extraction.pitch or None
+    )
+
+
+def create_layer_part(material: Material) -> Section:
+    """Layers, from the samples that were kept."""
+    config = material.config
+    if not config.num_sampled_frames:
+        return Section(title=LAYERS, missing="`num_sampled_frames` is 0, so none were kept.")
+    return create_layers_of_samples(Path(config.output), material.extraction.table, config.seed)
+
+
+def create_attention_part(material: Material) -> Section:
+    """Where attention heads look."""
+    watched = material.extraction.attention
+    if watched is None:
+        return Section(title=ATTENTION, missing="`num_attention_utterances` is 0.")
+    hop = material.model.encoder.front_end.frame_samples
+    examples = list(watched.examples.values())
+    return create_attention_section(watched.tally, hop / SAMPLE_RATE, examples)
+
+
 PARTS: dict[str, Callable[[Material], Section]] = {
     "data": create_data_section,
     "phones": create_codes_section,
+    "sharing": create_sharing_part,
+    "layers": create_layer_part,
+    "attention": create_attention_part,
 }
 """The sections by their key in `analysis.json`, in the order of the page."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speechvq.analysis.attention import FIELDS, WINDOWS, AttentionTally, HeadFigures
+from speechvq.analysis.attention_pass import AttentionExample
 from speechvq.analysis.section import Figure, Section, Table
-from speechvq.reporting.cells import Cell, Value
+from speechvq.data.records import SAMPLE_RATE
+from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import draw_heat_map
+from speechvq.reporting.time_maps import draw_time_maps
 
 TITLE = "Attention"
 _WIDEST = len(WINDOWS) - 1
@@ -18,7 +21,9 @@ _ERRORS = 1.96
 """Standard errors on each side of a 95 % interval."""
 
 
-def create_attention_section(tally: AttentionTally, frame_seconds: float) -> Section:
+def create_attention_section(
+    tally: AttentionTally, frame_seconds: float, examples: Sequence[AttentionExample] = ()
+) -> Section:
     """Writes down where heads look.
 
     A head counts as local where the interval of its share of weight within the widest window is
@@ -27,6 +32,7 @@ def create_attention_section(tally: AttentionTally, frame_seconds: float) -> Sec
     Args:
         tally: Over utterances.
         frame_seconds: From one frame to the next.
+        examples: Utterances to draw with the most and the least local head.
 
     Returns:
         The section; it says why where no utterance was long enough.
@@ -88,6 +94,7 @@ def create_attention_section(tally: AttentionTally, frame_seconds: float) -> Sec
             ),
         )
     )
+    section.figures.extend(_draw_example(one, layers, share) for one in examples)
     section.tables.append(_create_table(layers, means, errors, frame_seconds))
     section.numbers.update(
         {
@@ -123,6 +130,41 @@ def _draw(
     return Figure(picture=picture, caption=caption, alt=f"Head by layer map: {color_label}")
 
 
+def _draw_example(
+    example: AttentionExample, layers: list[int], share: NDArray[np.float64]
+) -> Figure:
+    """The heads that over all utterances look nearest and farthest, on one of them.
+
+    Args:
+        example: The utterance.
+        layers: Numbers of the L layers.
+        share: (L, H) share of weight within the widest window.
+    """
+    maps = {}
+    for place in (share.argmax(), share.argmin()):
+        row, head = divmod(int(place), share.shape[1])
+        title = (
+            f"layer {layers[row]}, head {head}: {share[row, head]:.2f} of the weight within "
+            f"±{WINDOWS[_WIDEST]} frames"
+        )
+        maps[title] = example.weights[layers[row], head]
+    picture = draw_time_maps(
+        maps,
+        span=example.span,
+        power=example.power,
+        max_hertz=SAMPLE_RATE / 2,
+        labels=[(one.phone or "?", one.begin_seconds, one.end_seconds) for one in example.phones],
+    )
+    known = "with its phones" if example.phones else "its phones are unknown"
+    return Figure(
+        picture=picture,
+        caption=f"{example.language}, {example.utterance}, {known}: the most and the least local "
+        "head. Each row is a query; the weight that it gives to frames outside of this span is not "
+        "shown.",
+        alt=f"Spectrogram and attention maps of {example.utterance}",
+    )
+
+
 def _create_table(
     layers: list[int], means: list[HeadFigures], errors: list[HeadFigures], frame_seconds: float
 ) -> Table:
@@ -139,7 +181,7 @@ def _create_table(
                 mean.entropy[head],
                 mean.diagonality[head],
             ]
-            rows.append([layer, head, *(_round(float(value)) for value in values)])
+            rows.append([layer, head, *(round_number(float(value)) for value in values)])
     widest = f"±{WINDOWS[_WIDEST]}"
     columns = ["layer", "head", "distance, ms", "standard error", "uniform", "shuffled"]
     columns += [f"share ±{window}" for window in WINDOWS]
@@ -149,8 +191,3 @@ def _create_table(
 
 def _to_json(figures: HeadFigures) -> dict[str, object]:
     return {name: getattr(figures, name).tolist() for name in FIELDS}
-
-
-def _round(value: float) -> Cell:
-    known = np.isfinite(value)
-    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")

@@ -237,27 +237,46 @@ def choose_unit(counts: CodeCounts, languages: Sequence[str]) -> BootstrapUnit:
 
 
 def form_units(
-    counts: CodeCounts, language: str, unit: BootstrapUnit, rng: np.random.Generator
-) -> tuple[IntArray, int]:
+    counts: CodeCounts, language: str, unit: BootstrapUnit
+) -> tuple[IntArray, StringArray]:
     """Deals the utterances of a language to units.
 
     Args:
         counts: The table.
         language: Whose utterances.
-        unit: Speakers or utterances.
-        rng: Puts units together where there are more than `MAX_UNITS`.
+        unit: Speakers or utterances. Beyond `MAX_UNITS` they are put together at random, the same
+            ones in every language.
 
     Returns:
-        (U,) unit of each utterance, -1 for other languages; and the number of units K.
+        (U,) unit of each utterance, -1 for other languages; and (K,) names of the units, which are
+        equal where the same people speak two languages.
     """
     inside = counts.languages == language
     names = counts.speakers if unit is BootstrapUnit.SPEAKER else counts.utterances
     found, numbers = np.unique(names[inside], return_inverse=True)
     if len(found) > MAX_UNITS:
-        numbers = rng.permutation(len(found))[numbers] % MAX_UNITS
+        everybody = np.unique(names)
+        groups = np.random.default_rng(0).permutation(len(everybody)) % MAX_UNITS
+        joined = groups[np.searchsorted(everybody, found)][numbers].astype(str)
+        found, numbers = np.unique(joined, return_inverse=True)
     units = np.full(len(counts.utterances), -1, dtype=np.int64)
     units[inside] = numbers
-    return units, min(len(found), MAX_UNITS)
+    return units, found
+
+
+def match_units(first: StringArray, second: StringArray) -> tuple[IntArray, IntArray, int]:
+    """Puts the units that two languages have in common first, in one order.
+
+    Args:
+        first: (K,) names of the units of one language.
+        second: (K',) names of those of another.
+
+    Returns:
+        Orders (K,) and (K',), and how many units are in common.
+    """
+    common = np.intersect1d(first, second)
+    orders = [np.argsort(~np.isin(names, common), kind="stable") for names in (first, second)]
+    return orders[0], orders[1], len(common)
 
 
 def _to_strings(column: ArrayLike) -> StringArray:

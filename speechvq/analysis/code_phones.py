@@ -20,6 +20,8 @@ from speechvq.analysis.phone_counts import PhoneCounts
 from speechvq.analysis.phones import compute_cluster_purity, compute_phone_purity, compute_pnmi
 
 FloatArray = NDArray[np.float64]
+MAKER_NAMES = {"group": "model", "random": "random projection of MFCC", "kmeans": "k-means of MFCC"}
+"""What scores of codes are called, by who made the codes."""
 NUM_CHANCE_TABLES = 20
 NUM_RESAMPLES = 200
 _MIN_CHANCE_TABLES = 3
@@ -91,9 +93,8 @@ def score_codes(name: str, counts: PhoneCounts, *, seed: int) -> CodePhoneScores
     """
     rng = np.random.default_rng(seed)
     table = counts.counts
-    num_tables = min(NUM_CHANCE_TABLES, max(_MIN_CHANCE_TABLES, _MAX_CELLS // table.size))
     num_resamples = min(NUM_RESAMPLES, max(_MIN_RESAMPLES, 10 * _MAX_CELLS // table.size))
-    chance = [compute_pnmi(draw_chance_table(table, rng)) for _ in range(num_tables)]
+    chance = compute_chance(table, rng)
     error = compute_error(counts, rng, num_resamples=num_resamples)
     pnmi, mean = compute_pnmi(table), float(np.mean(chance))
     return CodePhoneScores(
@@ -115,6 +116,17 @@ def score_codes(name: str, counts: PhoneCounts, *, seed: int) -> CodePhoneScores
         unit=counts.unit,
         num_units=counts.num_units,
     )
+
+
+def compute_chance(counts: NDArray[np.int64], rng: np.random.Generator) -> list[float]:
+    """PNMI of chance tables, up to 20 of them, fewer where the table is huge.
+
+    Args:
+        counts: (P, V).
+        rng: Source of randomness.
+    """
+    num_tables = min(NUM_CHANCE_TABLES, max(_MIN_CHANCE_TABLES, _MAX_CELLS // counts.size))
+    return [compute_pnmi(draw_chance_table(counts, rng)) for _ in range(num_tables)]
 
 
 def draw_chance_table(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 MISSING_VALUE = "???"
 """What OmegaConf takes for "must be given"."""
+MAX_SHIFT_SECONDS = 1.0
 CONTROLS = ("random", "kmeans")
 
 
@@ -31,6 +32,8 @@ class AnalyzeConfig:
     """Files of phones with times (.tsv, .TextGrid, .ctm), or directories of TextGrids."""
     tier: str | None = None
     """Tier of the phones in alignment files; null: the only one, or the one named phones."""
+    alignment_shift: float = 0.0
+    """Seconds that are added to all times in alignment files: below 0 where they lag."""
     gaps_are_silence: bool = False
     """Whether what an alignment leaves out is silence; false: its phone is unknown."""
     phone_map: str | None = None
@@ -50,6 +53,9 @@ class AnalyzeConfig:
     num_sampled_frames: int = 20000
     """About how many frames of each layer are kept beside the means of all utterances; 0 keeps
     no representation at all."""
+    num_attention_utterances: int = 200
+    """About how many utterances, as many of each language, are watched for where attention heads
+    look; 0 for none."""
     batch_seconds: float = 60.0
     """Seconds of audio in a batch, padding included. Changes speed and memory, not the result."""
     seed: int = 1
@@ -74,6 +80,7 @@ class AnalyzeConfig:
                 ("limit", self.limit),
                 ("min_frames", self.min_frames),
                 ("num_sampled_frames", self.num_sampled_frames),
+                ("num_attention_utterances", self.num_attention_utterances),
                 ("seed", self.seed),
             )
             if value < 0
@@ -93,6 +100,11 @@ class AnalyzeConfig:
             for name in self.controls
             if name not in CONTROLS
         ]
+        if not abs(self.alignment_shift) <= MAX_SHIFT_SECONDS:
+            problems.append(
+                f"`alignment_shift` must be {-MAX_SHIFT_SECONDS:g} to {MAX_SHIFT_SECONDS:g} "
+                f"seconds, but is {self.alignment_shift}."
+            )
         if self.control_size < 2:
             problems.append(f"`control_size` must be 2 or more, but is {self.control_size}.")
         if not self.batch_seconds > 0:

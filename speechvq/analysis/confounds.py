@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from speechvq.analysis.code_counts import CodeCounts
 from speechvq.analysis.divergence import normalize
 from speechvq.analysis.intervals import Estimate
 from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
-from speechvq.analysis.sharing import measure_all_sharing
+from speechvq.analysis.sharing import measure_all_sharing, measure_sharing
 from speechvq.analysis.sharing_rule import PairSharing, SharingRule
 
 
@@ -30,6 +31,7 @@ class SourceVerdict(StrEnum):
     LANGUAGE = "language is more readable than source"
     SOURCE = "source is as readable as language"
     CONFOUNDED = "language and source cannot be told apart"
+    NEITHER = "neither language nor source can be read from the codes of the phones"
     ONE_SOURCE = "there is one source only"
     UNDECIDED = "too few speakers to tell language from source"
 
@@ -61,13 +63,28 @@ class SourceComparison:
 
 
 def compute_code_features(counts: CodeCounts) -> NDArray[np.float64]:
-    """Returns (U, C) square roots of each utterance's shares of codes: pooled codes as vectors,
-    whose distances are those of Hellinger.
+    """Pooled codes of each utterance beyond what its phones explain, as vectors.
+
+    Languages differ in how often they use their phones, and that alone would make them readable,
+    also where every phone has the same codes everywhere: no source would ever be as readable. So
+    from the square roots of the shares of codes (whose distances are those of Hellinger) are taken
+    those of the shares that the utterance's phones lead one to expect, over all languages. Where no
+    phone is known, that is one and the same for all.
 
     Args:
         counts: The table.
+
+    Returns:
+        (U, C).
     """
-    return np.sqrt(np.nan_to_num(normalize(counts.sum_codes())))
+    shape = (len(counts.utterances), len(counts.phones), len(counts.codes))
+    utterance, phone, code = counts.cells.T
+    met, said = np.zeros(shape[1:]), np.zeros(shape[:2])
+    np.add.at(met, (phone, code), counts.counts)
+    np.add.at(said, (utterance, phone), counts.counts)
+    expected = np.nan_to_num(normalize(said)) @ np.nan_to_num(normalize(met))  # (U, C)
+    shares = np.nan_to_num(normalize(counts.sum_codes()))
+    return np.asarray(np.sqrt(shares) - np.sqrt(expected))
 
 
 def compare_with_source(
@@ -82,7 +99,8 @@ def compare_with_source(
 
     The fair comparison holds one of them fixed: language within a source, source within a language.
     SOURCE is said where the mean skill of the second reaches the lower end of the first (or of
-    language over all, where no language has two sources but each source holds several).
+    language over all, where no language has two sources but each source holds several); NEITHER,
+    where it does so because the intervals of both hold chance, and that of the source over all.
     CONFOUNDED, where every source holds one language only: then whatever tells sources apart tells
     languages apart too.
 
@@ -148,6 +166,31 @@ def measure_sharing_within_sources(
     return found
 
 
+def measure_sharing_matched(
+    counts: CodeCounts,
+    groups: ArrayLike,
+    rng: np.random.Generator,
+    rule: SharingRule | None = None,
+) -> list[PairSharing]:
+    """Measures each pair of languages on as many utterances of each group in both.
+
+    Args:
+        counts: The table.
+        groups: (U,) such as sex or a range of pitch; "" where it is not known.
+        rng: Source of choices, splits, samples and permutations.
+        rule: How it is decided.
+
+    Returns:
+        The pairs that have a group in common.
+    """
+    found = []
+    for pair in combinations(sorted(set(counts.languages.tolist())), 2):
+        matched = match_groups(counts, groups, pair, rng)
+        if len(matched.counts):
+            found.append(measure_sharing(matched, *pair, rng, rule))
+    return found
+
+
 def match_groups(
     counts: CodeCounts, groups: ArrayLike, languages: Sequence[str], rng: np.random.Generator
 ) -> CodeCounts:
@@ -192,7 +235,10 @@ def _judge(
         readable, rival = language.skill, _average(source_within)
     else:
         return SourceVerdict.UNDECIDED
-    return SourceVerdict.SOURCE if rival.value >= readable.low else SourceVerdict.LANGUAGE
+    if rival.value < readable.low:
+        return SourceVerdict.LANGUAGE
+    is_noise = not any(one.low > 0.0 for one in (readable, rival, source.skill))
+    return SourceVerdict.NEITHER if is_noise else SourceVerdict.SOURCE
 
 
 def _average(probes: dict[str, ProbeResult]) -> Estimate:

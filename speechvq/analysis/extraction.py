@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechvq.analysis.attention_pass import AttentionPass
 from speechvq.analysis.code_table import (
     CODES_FILE,
     MODEL,
@@ -27,6 +28,7 @@ from speechvq.analysis.code_table import (
     open_code_table,
 )
 from speechvq.analysis.config import AnalyzeConfig
+from speechvq.analysis.forward import compute_frames
 from speechvq.analysis.frame_times import compute_frame_times
 from speechvq.analysis.mfcc_codes import (
     ControlQuantizer,
@@ -35,6 +37,7 @@ from speechvq.analysis.mfcc_codes import (
     fit_kmeans_codes,
 )
 from speechvq.analysis.phone_intervals import PhoneSource, label_frames
+from speechvq.analysis.pitch import measure_pitch
 from speechvq.analysis.representations import RepresentationWriter
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
@@ -77,6 +80,8 @@ class Extraction:
         num_frames: Frames in it, by language.
         num_labelled: Of these, frames whose phone is known.
         num_too_short: Utterances without one frame.
+        pitch: Of utterances with codes and phones, Hz.
+        attention: Where heads looked; None where nothing was to be watched.
         elapsed_seconds: Time for everything: reading, model, controls, alignment, writing.
     """
 
@@ -87,6 +92,8 @@ class Extraction:
     num_frames: dict[str, int]
     num_labelled: dict[str, int]
     num_too_short: int
+    pitch: dict[str, float]
+    attention: AttentionPass | None
     elapsed_seconds: float
 
     @property
@@ -133,7 +140,10 @@ def extract(
     """
     begin = time.perf_counter()
     languages = list_languages(config)
-    total = sum(row.num_seconds for row in select(config, languages, ["num_samples"]))
+    total, counts = 0.0, dict.fromkeys(languages, 0)
+    for row in select(config, languages, ["num_samples"]):
+        total += row.num_seconds
+        counts[row.language] += 1
     if not total:
         raise DataError(
             f"{config.corpus} has no utterance for `split={config.split}`, "
@@ -147,7 +157,12 @@ def extract(
     controls = fit_controls(config, model, languages, total)
     groups |= {name: groups.get(MODEL, 1) for name in controls}
     progress = create_progress(total)
-    run = _Run(config, model, controls, layers, phones)
+    attention = None
+    if config.num_attention_utterances:
+        present = {language: count for language, count in counts.items() if count}
+        wanted = config.num_attention_utterances
+        attention = AttentionPass(model, present, wanted, config.seed)
+    run = _Run(config, model, controls, layers, phones, attention)
     with ExitStack() as stack:
         table = stack.enter_context(CodeTableWriter(Path(config.output) / CODES_FILE, groups))
         samples = RepresentationWriter(Path(config.output), layers, share=share, seed=config.seed)
@@ -166,6 +181,8 @@ def extract(
         num_frames=run.num_frames,
         num_labelled=run.num_labelled,
         num_too_short=run.num_too_short,
+        pitch=run.pitch,
+        attention=attention,
         elapsed_seconds=time.perf_counter() - begin,
     )
 
@@ -267,14 +284,17 @@ class _Run:
         controls: dict[str, ControlQuantizer],
         layers: list[int],
         phones: PhoneSource | None,
+        attention: AttentionPass | None,
     ) -> None:
         self._config, self._model, self._layers = config, model, layers
         self._controls, self._phones, self._mfcc = controls, phones, MfccExtractor()
+        self._attention = attention
         self.num_utterances: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
         self.num_frames: dict[str, int] = {}
         self.num_labelled: dict[str, int] = {}
         self.num_too_short = 0
+        self.pitch: dict[str, float] = {}
 
     def add(
         self,
@@ -324,6 +344,10 @@ class _Run:
             features = self._mfcc.compute(waveform, times)
             codes |= {name: one.encode(features) for name, one in self._controls.items()}
         found = self._phones.find(row, waveform) if self._phones is not None else None
+        if own is not None and found is not None:
+            self.pitch[row.id] = measure_pitch(waveform)
+        if self._attention is not None:
+            self._attention.add(row, waveform, found)
         phones = None
         if found is not None:
             gaps = self._config.gaps_are_silence
@@ -338,44 +362,3 @@ class _Run:
             codes=codes,
             phones=phones,
         )
-
-
-@torch.inference_mode()
-def compute_frames(
-    model: PretrainModel | CTCModel,
-    waveforms: Sequence[Waveform],
-    layers: Sequence[int],
-    *,
-    language: str,
-) -> tuple[list[int], Tensor | None, list[Tensor]]:
-    """Runs the model over a batch.
-
-    Args:
-        model: In evaluation mode.
-        waveforms: B arrays (S_b,) at 16 kHz, each of at least one frame.
-        layers: Layers that are wanted; where none is, the Transformer does not run.
-        language: Whose adapters a recogniser uses.
-
-    Returns:
-        Frames of each waveform; codes (B, T, G) on the CPU, None without a quantiser; and (B, T, D)
-        float32 on the CPU for each layer.
-    """
-    device = model.encoder.mask_embedding.device
-    lengths = torch.tensor([len(one) for one in waveforms])
-    batch = torch.zeros(len(waveforms), int(lengths.max()), dtype=torch.float32)
-    for row, waveform in zip(batch, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform)
-    batch = batch.to(device)
-    quantizer = model.quantizer if isinstance(model, PretrainModel) else None
-    hidden: list[Tensor] = []
-    if layers:
-        adapters = None
-        if isinstance(model, CTCModel) and language in model.heads:
-            adapters = model.get_adapters(language)
-        output = model.encoder(batch, lengths, adapters=adapters, return_layers=True)
-        features, num_frames = output.features, output.lengths
-        hidden = [output.layers[layer].float().cpu() for layer in layers]
-    else:
-        features, num_frames, _ = model.encoder.compute_features(batch, lengths)
-    codes = None if quantizer is None else quantizer.encode(features).cpu()
-    return num_frames.tolist(), codes, hidden

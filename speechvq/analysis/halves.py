@@ -3,6 +3,11 @@
 Works on (K, P, C) arrays: frames by unit (speaker or utterance), phone and code. Whatever is
 compared is first thinned to like numbers of frames (`thin_counts`), because the divergence of
 samples is biased, and the more so the smaller they are (`speechvq.analysis.divergence`).
+
+Where somebody speaks both languages, what is theirs must not pass for what the languages share: the
+two halves of a language have no speaker in common, so neither may what is compared across. Such
+units come first in both arrays, stand in the same half of either language, and unlike halves are
+compared; the bootstrap draws them together, and permutations exchange their two languages only.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ def compare_halves(
     num_splits: int,
     rng: np.random.Generator,
     *,
+    num_common: int = 0,
     resample: bool = False,
 ) -> FloatArray:
     """Divergence of each phone within a language, across, and from other phones across.
@@ -36,13 +42,19 @@ def compare_halves(
         max_frames: To which halves with more frames of a phone are thinned.
         num_splits: Random splits into halves that the figures are means of.
         rng: Source of splits, samples and thinning.
+        num_common: Units, the first ones of both, that are the same speakers.
         resample: Whether the units of each language are drawn again with replacement. A unit that
             is drawn twice stands in one half with both, never in two.
 
     Returns:
         (3, P) bits: within, across, different; NaN where a half was always empty.
     """
-    halves = [_draw_halves(side, num_splits, rng, resample=resample) for side in (first, second)]
+    weights = _draw_weights((len(first), len(second)), num_common, rng, resample=resample)
+    chosen = _deal_halves((len(first), len(second)), num_common, num_splits, rng)
+    halves = [
+        _sum_halves(side, weight, half)
+        for side, weight, half in zip((first, second), weights, chosen, strict=True)
+    ]
     smallest = np.min([half.sum(-1) for side in halves for half in side], axis=0)  # (S, P)
     sizes = np.minimum(smallest, max_frames)
     a, b = (
@@ -51,13 +63,13 @@ def compare_halves(
     )
     near, far = ([_Shares(half) for half in side] for side in (a, b))
     within = np.stack([near[0].diverge(near[1]), far[0].diverge(far[1])])  # (2, S, P)
-    across = np.stack([near[half].diverge(far[half]) for half in (0, 1)])
+    across = np.stack([near[half].diverge(far[1 - half]) for half in (0, 1)])
     different = np.stack(
         [
             shares.diverge(
                 _Shares(thin_counts(half[:, other], sizes / np.maximum(sizes[:, other], 1.0), rng))
             )
-            for shares, half in ((near[0], b[0]), (far[1], a[1]))
+            for shares, half in ((near[0], b[1]), (far[1], a[0]))
             for other in references.T
         ]
     )  # (2 Q, S, P)
@@ -65,7 +77,12 @@ def compare_halves(
 
 
 def permute_languages(
-    first: Counts, second: Counts, num_permutations: int, rng: np.random.Generator
+    first: Counts,
+    second: Counts,
+    num_permutations: int,
+    rng: np.random.Generator,
+    *,
+    num_common: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
     """Divergence between the languages, and where the labels of their units are permuted.
 
@@ -77,11 +94,12 @@ def permute_languages(
         second: (K', P, C) frames of language B.
         num_permutations: R.
         rng: Source of thinning and permutations.
+        num_common: Units, the first ones of both, that are the same speakers.
 
     Returns:
         (P,) and (R, P) bits; NaN where a side is empty.
     """
-    size, shape = len(first), first.shape[1:]
+    sizes, shape = (len(first), len(second)), first.shape[1:]
     means = np.stack([side.sum((0, 2)) / len(side) for side in (first, second)])  # (2, P)
     keep = means.min(0) / np.maximum(means, 1e-9)
     first, second = (
@@ -93,8 +111,8 @@ def permute_languages(
     permuted = []
     step = max(1, _CHUNK // max(units.shape[1], 1))
     for start in range(0, num_permutations, step):
-        ranks = rng.random((min(step, num_permutations - start), len(units))).argsort(1)
-        left = (ranks < size).astype(np.float32) @ units
+        count = min(step, num_permutations - start)
+        left = _draw_labels(sizes, num_common, count, rng) @ units
         sides = [side.reshape(-1, *shape) for side in (left, total - left)]
         permuted.append(_Shares(sides[0]).diverge(_Shares(sides[1])))
     return observed, np.concatenate(permuted)
@@ -190,21 +208,55 @@ def thin_counts(counts: Counts, keep: ArrayLike, rng: np.random.Generator) -> Co
     return thinned
 
 
-def _draw_halves(
-    units: Counts, num_splits: int, rng: np.random.Generator, *, resample: bool
+def _draw_weights(
+    sizes: tuple[int, int], num_common: int, rng: np.random.Generator, *, resample: bool
 ) -> tuple[Counts, Counts]:
-    """Twice (S, P, C): sums over random halves of the units; an odd one stands here and there."""
-    num_units = len(units)
-    weights = np.ones(num_units, dtype=np.float32)
-    if resample:
-        shares = np.full(num_units, 1 / num_units)
-        weights = rng.multinomial(num_units, shares).astype(np.float32)
-    sizes = num_units // 2 + (np.arange(num_splits) % 2) * (num_units % 2)
-    ranks = rng.random((num_splits, num_units)).argsort(1)
-    chosen = np.where(ranks < sizes[:, None], weights, np.float32(0.0))  # (S, K)
-    both = np.concatenate([chosen, weights - chosen]) @ units.reshape(num_units, -1)
-    first, second = both.reshape(2, num_splits, *units.shape[1:])
+    """(K,) and (K',) how often each unit was drawn; units in common alike in both languages."""
+    if not resample:
+        return np.ones(sizes[0], dtype=np.float32), np.ones(sizes[1], dtype=np.float32)
+    first = rng.multinomial(sizes[0], np.full(sizes[0], 1 / sizes[0]))
+    second = first[:num_common]
+    if (own := sizes[1] - num_common) > 0:
+        rest = rng.multinomial(max(sizes[1] - int(second.sum()), 0), np.full(own, 1 / own))
+        second = np.concatenate([second, rest])
+    return first.astype(np.float32), second.astype(np.float32)
+
+
+def _deal_halves(
+    sizes: tuple[int, int], num_common: int, num_splits: int, rng: np.random.Generator
+) -> list[NDArray[np.bool_]]:
+    """(S, K) and (S, K') which units stand in the first half; odd ones stand here and there."""
+    odd = np.arange(num_splits) % 2
+
+    def choose(size: int, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(rng.random((num_splits, size)).argsort(1) < counts[:, None])
+
+    shared = num_common // 2 + odd * (num_common % 2)
+    common = choose(num_common, shared)
+    wholes = [size // 2 + odd * (size % 2) for size in sizes]
+    return [
+        np.concatenate([common, choose(size - num_common, whole - shared)], axis=1)
+        for size, whole in zip(sizes, wholes, strict=True)
+    ]
+
+
+def _sum_halves(units: Counts, weights: Counts, chosen: NDArray[np.bool_]) -> tuple[Counts, Counts]:
+    """Twice (S, P, C): sums over the units (K, P, C) of each half."""
+    inside = np.where(chosen, weights, np.float32(0.0))  # (S, K)
+    both = np.concatenate([inside, weights - inside]) @ units.reshape(len(units), -1)
+    first, second = both.reshape(2, len(chosen), *units.shape[1:])
     return first, second
+
+
+def _draw_labels(
+    sizes: tuple[int, int], num_common: int, num_permutations: int, rng: np.random.Generator
+) -> Counts:
+    """(R, K + K') 1 where a unit is said to be of the first language."""
+    own = sizes[0] - num_common
+    ranks = rng.random((num_permutations, sum(sizes) - 2 * num_common)).argsort(1)
+    free = ranks < own
+    kept = rng.random((num_permutations, num_common)) < 0.5
+    return np.concatenate([kept, free[:, :own], ~kept, free[:, own:]], axis=1).astype(np.float32)
 
 
 def average_known(values: FloatArray) -> FloatArray:

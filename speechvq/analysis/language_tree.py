@@ -1,8 +1,10 @@
 """Families and branches of languages, to compare with what a model makes of them.
 
-Families are those of `speechvq/languages.tsv`; branches of the families that speechvq meets most
-often follow Glottolog 5 (Hammarström et al., glottolog.org). A language that is not listed has no
-branch: then only its family counts.
+Families are those of `speechvq/languages.tsv`. Branches are nodes of Glottolog 5.1 (Hammarström et
+al. 2024, glottolog.org, CC BY 4.0), each language looked up by its ISO code; macrolanguages and
+dialects, which Glottolog has no node of the tree for, stand with their members or their language
+(Oromo, Rajasthani, Estonian; Bosnian, Croatian, Serbian, Bokmål, Latgalian, Standard Latvian). A
+language that is not listed (Albanian, Lepcha, creoles) has no branch: then only its family counts.
 """
 
 from __future__ import annotations
@@ -14,27 +16,45 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from speechvq.languages import parse_language
+from speechvq.languages import list_languages, parse_language
 
-_BRANCHES = {
-    "Indo-Aryan": "asm ben bho bpy doi gom guj hin kas mag mai mar npi ori ory pan rom sin snd urd"
-    " hne raj ckm san bgc",
-    "Iranian": "ckb glk kmr oss pbt pes tgk bal",
-    "Germanic": "afr dan deu eng fao frr isl ltz nld nob nno swe yid",
-    "Romance": "arg ast cat fra glg ita lij oci por roh ron spa srd",
-    "Slavic": "bel bos bul ces hrv hsb mkd pol rus slk slv srp ukr",
-    "Baltic": "lav ltg lit",
-    "Celtic": "bre cym gle gla",
-    "South Dravidian": "kan mal tam tcy",
-    "South-Central Dravidian": "tel gon",
+BRANCHES = {
+    "Indo-Aryan": "asm ben bho bpy dgo div gju gom guj hin hne kas mai mar npi ory pan phr pnb raj"
+    " san sin snd spv urd",
+    "Iranian": "kmr pes pus",
+    "Germanic": "afr dan deu eng fao isl ltz nld nob swe",
+    "Italic": "arg cat fra ita lat por ron spa",
+    "Slavic": "bel bos bul ces hrv mkd pol rus slk slv srp ukr",
+    "Eastern Baltic": "lit ltg lvs",
+    "Celtic": "cym gla gle",
+    "Greek": "ell grc",
+    "Armenic": "hye hyw",
+    "South Dravidian I": "kan mal tam",
+    "South Dravidian II": "tel",
     "Semitic": "amh arb heb mlt tir",
-    "Sinitic": "cmn yue nan hak",
-    "Bantu": "kin lug mdw swh xho zul",
+    "Cushitic": "orm",
+    "Sinitic": "cmn hak yue",
+    "Bodic": "bft lbj sip",
+    "Brahmaputran": "brx grt trp",
+    "Kuki-Chin-Naga": "lus mjw mni",
+    "Burmo-Qiangic": "mya",
+    "Narrow Bantu": "mdw swh tsn",
+    "Khasi-Palaung": "kha pbv",
+    "Mundaic": "sat",
+    "Vietic": "vie",
+    "Khmeric": "khm",
+    "Oghuz": "azj tuk tur",
+    "Kipchak": "bak kaa kaz kir nog tat",
+    "Turkestan": "uig uzn",
+    "Bolgar": "chv",
+    "Finnic": "est fin",
+    "Hungaric": "hun",
+    "Saami": "smj",
 }
 """Branch, ISO 639-3 codes."""
-_BRANCH_OF = {iso: branch for branch, codes in _BRANCHES.items() for iso in codes.split()}
-_FAMILY_OF = {"mdw": "Atlantic-Congo"}
-"""Of languages that the table lacks; Mboshi: Glottolog mbos1242."""
+_BRANCH_OF = {iso: branch for branch, codes in BRANCHES.items() for iso in codes.split()}
+_FAMILY_OF = {language.iso: language.family for language in list_languages()}
+"""Of a language in whatever script."""
 MAX_DISTANCE = 3
 _MAX_EXACT = 7  # 5,040 permutations
 
@@ -65,8 +85,7 @@ def get_family(language: str) -> str | None:
     Args:
         language: Its code.
     """
-    parsed = parse_language(language)
-    return parsed.family or _FAMILY_OF.get(parsed.iso)
+    return _FAMILY_OF.get(parse_language(language).iso)
 
 
 def get_branch(language: str) -> str | None:

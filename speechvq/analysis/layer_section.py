@@ -19,7 +19,7 @@ from speechvq.analysis.similarity import (
     compute_phone_centres,
     link_average,
 )
-from speechvq.reporting.cells import Cell, Value
+from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
 from speechvq.reporting.dendrogram import draw_dendrogram
 
@@ -172,8 +172,8 @@ def _create_table(layers: Sequence[int], probes: Mapping[str, Sequence[ProbeResu
         [
             name,
             layer,
-            *(_round(x) for x in (one.accuracy.value, one.accuracy.low, one.accuracy.high)),
-            *(_round(x) for x in (one.chance, one.null_mean, one.p_value)),
+            *(round_number(x) for x in (one.accuracy.value, one.accuracy.low, one.accuracy.high)),
+            *(round_number(x) for x in (one.chance, one.null_mean, one.p_value)),
             one.num_samples,
             one.num_groups,
             ", ".join(one.left_out),
@@ -196,7 +196,7 @@ def _draw_likeness(layer: int, likeness: LanguageLikeness) -> list[Figure]:
                 likeness.distances[np.ix_(order, order)],
                 row_labels=names,
                 column_labels=names,
-                color_label="standard deviations",
+                color_label="std. deviations",
             ),
             caption=f"Layer {layer}: distances between the centres of languages, in the order of "
             "the dendrogram.",
@@ -239,8 +239,3 @@ def _to_json(likeness: LanguageLikeness) -> dict[str, Any]:
         "merges": likeness.dendrogram.merges.tolist(),
         "order": [int(place) for place in likeness.dendrogram.order],
     }
-
-
-def _round(value: float) -> Cell:
-    known = np.isfinite(value)
-    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")

@@ -211,6 +211,22 @@ def compute_shift_curve(
     ]
 
 
+def find_peak(places: Sequence[int], values: Sequence[float]) -> float:
+    """Returns where a curve has its top: that of the parabola through its highest three points.
+
+    Args:
+        places: Evenly spaced.
+        values: One each, some of them finite.
+    """
+    top = int(np.nanargmax(values))
+    if not 0 < top < len(values) - 1:
+        return float(places[top])
+    left, middle, right = values[top - 1 : top + 2]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return places[top] + shift * (places[1] - places[0])
+
+
 def _count_rows(rows: NDArray[np.int64]) -> tuple[list[tuple[int, int]], list[int]]:
     unique, numbers = np.unique(rows, axis=0, return_counts=True)
     return [(int(a), int(b)) for a, b in unique], numbers.tolist()

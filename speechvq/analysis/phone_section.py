@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from speechvq.analysis.articulation import Articulation, load_articulation
 from speechvq.analysis.code_phones import (
+    MAKER_NAMES,
     CodePhoneScores,
     NeighbourScore,
     compare_distances,
@@ -24,7 +25,7 @@ from speechvq.analysis.code_phones import (
 )
 from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.phone_counts import PhoneCounts, compute_shift_curve, count_phones
+from speechvq.analysis.phone_counts import PhoneCounts, compute_shift_curve, count_phones, find_peak
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.errors import MissingDependencyError
 from speechvq.nn.quantizer import Quantizer
@@ -32,7 +33,6 @@ from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
 
 TITLE = "Codes and phones"
-_NAMES = {MODEL: "model", "random": "random projection of MFCC", "kmeans": "k-means of MFCC"}
 _SHIFTS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 _CLEARLY_BETTER = 1.05
 _MUCH_CHANCE = 0.2
@@ -95,7 +95,7 @@ def create_phone_section(
         limits=limits,
         numbers=numbers,
     )
-    _add_shift(section, table, columns, frame_seconds)
+    _add_shift(section, table, frame_seconds)
     for group in parts:
         section.figures.append(group.draw())
     articulation = _find_articulation(section, parts[0].counts.phones)
@@ -121,9 +121,9 @@ def score_table(table: CodeTable, languages: Sequence[str], seed: int) -> list[C
     scores = []
     for maker in table.groups:
         columns = table.list_columns(maker)
-        sets = [(f"{_NAMES[maker]}, codebook {g}", [one]) for g, one in enumerate(columns)]
+        sets = [(f"{MAKER_NAMES[maker]}, codebook {g}", [one]) for g, one in enumerate(columns)]
         if len(columns) > 1:
-            sets.insert(0, (f"{_NAMES[maker]}, all codebooks", columns))
+            sets.insert(0, (f"{MAKER_NAMES[maker]}, all codebooks", columns))
         for number, (name, chosen) in enumerate(sets):
             counts = count_phones(table, chosen)
             if counts is None:
@@ -320,11 +320,11 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
 
 def _describe(scores: Sequence[CodePhoneScores]) -> str:
     """The best codebook against the best of each control, all of one size."""
-    best = {name: _find_best(scores, title) for name, title in _NAMES.items()}
+    best = {name: _find_best(scores, title) for name, title in MAKER_NAMES.items()}
     own = best[MODEL]
     assert own is not None
     rivals = [
-        f"{_NAMES[name]} of the same size {100 * one.pnmi_adjusted:.1f} %"
+        f"{MAKER_NAMES[name]} of the same size {100 * one.pnmi_adjusted:.1f} %"
         for name in ("kmeans", "random")
         if (one := best.get(name)) is not None
     ]
@@ -361,29 +361,42 @@ def _warn_sparse(scores: Sequence[CodePhoneScores]) -> list[str]:
     ]
 
 
-def _add_shift(
-    section: Section, table: CodeTable, columns: Sequence[str], frame_seconds: float
-) -> None:
-    curve = compute_shift_curve(table, columns, _SHIFTS)
-    zero = curve[_SHIFTS.index(0)]
-    best = _SHIFTS[int(np.nanargmax(curve))] if np.isfinite(curve).any() else 0
+def _add_shift(section: Section, table: CodeTable, frame_seconds: float) -> None:
     step = 1000 * frame_seconds
-    section.numbers["shift"] = {"frames": list(_SHIFTS), "pnmi": curve}
+    curves = {
+        maker: compute_shift_curve(table, table.list_columns(maker), _SHIFTS)
+        for maker in table.groups
+    }
+    section.numbers["shift"] = {"frames": list(_SHIFTS), "pnmi": curves}
+    own = curves[MODEL]
+    zero, highest = own[_SHIFTS.index(0)], max(own)
+    best = {maker: step * find_peak(_SHIFTS, curve) for maker, curve in curves.items()}
+    section.numbers["shift"]["best_milliseconds"] = best
     section.findings.append(
-        f"Frames and alignments fit best when phones are moved by {best} frames "
-        f"({best * step:.0f} ms)."
+        f"Codes know most about the phone that the alignments name {best[MODEL]:+.0f} ms later."
     )
-    if max(curve) > _CLEARLY_BETTER * zero:
+    if highest > _CLEARLY_BETTER * zero:
+        rival = best.get("kmeans")
+        blame = ""
+        if rival is not None:
+            alike = abs(rival - best[MODEL]) < step / 2
+            blame = (
+                f" Codes of MFCC say {rival:+.0f} ms, so it "
+                f"{'lies in the alignments' if alike else 'may lie in the model'}."
+            )
         section.warnings.append(
-            f"PNMI is {zero:.3f} with the alignments as they are and {max(curve):.3f} when phones "
-            f"are taken {best * step:.0f} ms later: alignments and audio may be shifted against "
-            "each other."
+            f"PNMI is {zero:.3f} with the alignments as they are and {highest:.3f} when phones are "
+            f"taken some {best[MODEL]:.0f} ms later: alignments and audio may be shifted against "
+            f"each other.{blame} `alignment_shift={-best[MODEL] / 1000:.3f}` on top of what was "
+            "given moves them; find the value on other utterances than those of the result."
         )
     picture = draw_lines(
-        [Series(name="model", x=[step * shift for shift in _SHIFTS], y=curve)],
+        [
+            Series(name=MAKER_NAMES[maker], x=[step * shift for shift in _SHIFTS], y=curve)
+            for maker, curve in curves.items()
+        ],
         x_label="phones taken so much later, ms",
         y_label="PNMI, mean over codebooks",
-        levels={"as aligned": zero} if np.isfinite(zero) else None,
     )
     section.figures.append(
         Figure(picture=picture, caption="How well frames and alignments fit together in time")

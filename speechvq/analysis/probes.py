@@ -19,7 +19,8 @@ from speechvq.analysis.intervals import Estimate, compute_interval
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _MAX_STEPS = 500
-_TOLERANCE = 1e-6  # of the slope
+_SHARE_OF_MAIN_CLASS = 0.9
+"""Rows that have their group's most frequent label, beyond which labels are those of groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class ProbeSettings:
         num_permutations: Of the null.
         num_resamples: Bootstrap samples of the groups.
         level: Of the interval.
+        tolerance: Of the slope, where training ends.
     """
 
     l2: float = 1e-2
@@ -44,6 +46,7 @@ class ProbeSettings:
     num_permutations: int = 20
     num_resamples: int = 500
     level: float = 0.95
+    tolerance: float = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +172,11 @@ def run_layer_probes(
 
 
 def fit_logistic(
-    features: FloatArray, targets: IntArray, num_classes: int, l2: float
+    features: FloatArray,
+    targets: IntArray,
+    num_classes: int,
+    l2: float,
+    tolerance: float = 1e-6,
 ) -> tuple[FloatArray, FloatArray]:
     """Fits multinomial logistic regression; classes weigh alike.
 
@@ -183,6 +190,7 @@ def fit_logistic(
         targets: (N,) classes; a class may be missing, and is then never guessed.
         num_classes: K.
         l2: Above 0.
+        tolerance: Largest slope at the end.
 
     Returns:
         Weights (D, K) and bias (K,).
@@ -209,7 +217,7 @@ def fit_logistic(
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = stepped + (momentum - 1) / following * (stepped - weights)
         weights, momentum = stepped, following
-        if np.abs(slope).max() < _TOLERANCE:
+        if np.abs(slope).max() < tolerance:
             break
     return weights[:-1], weights[-1] + absent
 
@@ -245,15 +253,31 @@ def _find_main_classes(targets: IntArray, groups: IntArray) -> IntArray:
     return result
 
 
-def _deal_folds(
-    targets: IntArray, groups: IntArray, num_folds: int, rng: np.random.Generator
-) -> IntArray:
-    """(N,) fold of each row; the groups of each class are spread evenly."""
+def _find_strata(targets: IntArray, groups: IntArray) -> IntArray:
+    """(number of groups,) the class of each group, where groups have one (a speaker's language);
+    0 for all where they have several (a speaker's phones).
+    """
     main = _find_main_classes(targets, groups)
-    folds = np.zeros(len(main), dtype=np.int64)
+    return main if _belongs_to_groups(targets, groups, main) else np.zeros_like(main)
+
+
+def _belongs_to_groups(targets: IntArray, groups: IntArray, main: IntArray) -> bool:
+    """Whether labels are those of groups; a few speakers of two languages change nothing."""
+    return bool((main[groups] == targets).mean() > _SHARE_OF_MAIN_CLASS)
+
+
+def _deal_folds(
+    strata: IntArray, groups: IntArray, num_folds: int, rng: np.random.Generator
+) -> IntArray:
+    """(N,) fold of each row; the groups of each stratum are spread evenly, the largest first, so
+    that folds have about as many rows.
+    """
+    folds = np.zeros(len(strata), dtype=np.int64)
+    sizes = np.bincount(groups, minlength=len(strata))
     start = 0
-    for name in np.unique(main):
-        members = rng.permutation(np.flatnonzero(main == name))
+    for name in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == name))
+        members = members[np.argsort(-sizes[members], kind="stable")]
         folds[members] = (start + np.arange(len(members))) % num_folds
         start += len(members)
     return np.asarray(folds[groups])
@@ -268,10 +292,10 @@ def _cross_validate(
 ) -> NDArray[np.bool_]:
     """(N,) whether each row was read rightly by a probe that had not seen its group."""
     num_classes = int(targets.max()) + 1
-    main = _find_main_classes(targets, groups)
-    smallest = int(np.bincount(main)[np.unique(main)].min())
+    strata = _find_strata(targets, groups)
+    smallest = int(np.bincount(strata)[np.unique(strata)].min())
     num_folds = max(2, min(settings.num_folds, smallest))
-    folds = _deal_folds(targets, groups, num_folds, rng)
+    folds = _deal_folds(strata, groups, num_folds, rng)
     hits = np.zeros(len(targets), dtype=bool)
     for fold in range(num_folds):
         test = folds == fold
@@ -279,17 +303,19 @@ def _cross_validate(
             continue
         mean, spread = features[~test].mean(0), features[~test].std(0)
         scaled = (features - mean) / np.where(spread > 0, spread, 1.0)
-        weight, bias = fit_logistic(scaled[~test], targets[~test], num_classes, settings.l2)
+        weight, bias = fit_logistic(
+            scaled[~test], targets[~test], num_classes, settings.l2, settings.tolerance
+        )
         hits[test] = (scaled[test] @ weight + bias).argmax(1) == targets[test]
     return hits
 
 
 def _permute(targets: IntArray, groups: IntArray, rng: np.random.Generator) -> IntArray:
-    """Exchanges the labels of whole groups where a group has one label, else of the rows within
+    """Exchanges the labels of whole groups where groups have one label, else of the rows within
     each group.
     """
     main = _find_main_classes(targets, groups)
-    if (main[groups] == targets).all():
+    if _belongs_to_groups(targets, groups, main):
         return np.asarray(rng.permutation(main)[groups])
     order = np.lexsort((rng.random(len(groups)), groups))
     permuted = np.empty_like(targets)
@@ -312,17 +338,17 @@ def _bootstrap(
     rng: np.random.Generator,
     settings: ProbeSettings,
 ) -> Estimate:
-    """Draws groups again, within each class, and keeps the probes' answers."""
-    main = _find_main_classes(targets, groups)
-    shape = (len(main), int(targets.max()) + 1)
+    """Draws groups again, within each stratum, and keeps the probes' answers."""
+    strata = _find_strata(targets, groups)
+    shape = (len(strata), int(targets.max()) + 1)
     totals, found = np.zeros(shape), np.zeros(shape)
     np.add.at(totals, (groups, targets), 1)
     np.add.at(found, (groups, targets), hits)
-    weights = np.zeros((settings.num_resamples, len(main)))
-    sizes = np.bincount(main)
+    weights = np.zeros((settings.num_resamples, len(strata)))
+    sizes = np.bincount(strata)
     for name in np.flatnonzero(sizes):
         size = int(sizes[name])
-        weights[:, main == name] = rng.multinomial(
+        weights[:, strata == name] = rng.multinomial(
             size, np.full(size, 1 / size), settings.num_resamples
         )
     counts = weights @ totals

@@ -57,16 +57,15 @@ def check_output(config: AnalyzeConfig) -> None:
         )
 
 
-def describe_findings(sections: Sequence[Section]) -> str:
-    """Returns the paragraph of findings: what keeps one from believing them, then the first
-    sentence of each section.
-    """
+def describe_findings(sections: Sequence[Section]) -> list[str]:
+    """Returns the first finding of each section with its title, doubts about the others first."""
     made = [section for section in sections if section.missing is None and section.findings]
-    sentences = [section.findings[0] for section in made]
+    made.sort(key=lambda section: not section.is_doubt)
+    texts = [f"{section.title}: {section.findings[0]}" for section in made]
     not_made = [section.title for section in sections if section.missing is not None]
     if not_made:
-        sentences.append(f"Not made, with reasons below: {', '.join(not_made)}.")
-    return " ".join(sentences)
+        texts.append(f"Not made, with reasons below: {', '.join(not_made)}.")
+    return texts
 
 
 def create_page(
@@ -79,7 +78,8 @@ def create_page(
         footer=f"speechvq {__version__} analyze",
     )
     page.add_heading("Findings")
-    page.add_paragraph(describe_findings(sections))
+    for text in describe_findings(sections):
+        page.add_paragraph(text)
     page.add_facts(facts)
     for section in sections:
         section.add_to(page)

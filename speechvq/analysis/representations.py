@@ -58,9 +58,13 @@ def choose_frames(name: str, num_frames: int, share: float, seed: int) -> NDArra
     Returns:
         Frames in rising order.
     """
+    return np.flatnonzero(seed_by_name(name, seed).random(num_frames) < share).astype(np.int64)
+
+
+def seed_by_name(name: str, seed: int) -> np.random.Generator:
+    """Returns a generator whose draws depend on the utterance and the run's seed alone."""
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-    return np.flatnonzero(rng.random(num_frames) < share).astype(np.int64)
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
 class RepresentationWriter:

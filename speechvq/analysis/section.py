@@ -58,6 +58,8 @@ class Section:
         warnings: What keeps a reader from believing the numbers, shown as boxes.
         limits: What cannot be concluded from these data, for the end of the report.
         numbers: JSON values for `analysis.json`.
+        is_doubt: Whether the first finding casts doubt on those of other sections, so that it
+            stands before them.
     """
 
     title: str
@@ -68,6 +70,7 @@ class Section:
     warnings: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
+    is_doubt: bool = False
 
     def add_to(self, page: Page) -> None:
         """Adds the heading and all that stands below it."""

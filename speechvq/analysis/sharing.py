@@ -17,6 +17,7 @@ from speechvq.analysis.code_counts import (
     CodeCounts,
     choose_unit,
     form_units,
+    match_units,
 )
 from speechvq.analysis.halves import (
     Counts,
@@ -98,10 +99,13 @@ def measure_sharing(
     rule = rule or SharingRule()
     unit = choose_unit(counts, (first, second))
     names = list_common_phones(counts, first, second)
-    sides = []
+    sides, owners = [], []
     for language in (first, second):
-        rows, size = form_units(counts, language, unit, rng)
-        sides.append(counts.sum_by(rows, size, names))
+        rows, found = form_units(counts, language, unit)
+        sides.append(counts.sum_by(rows, len(found), names))
+        owners.append(found)
+    *orders, num_common = match_units(*owners)
+    sides = [side[order] for side, order in zip(sides, orders, strict=True)]
     num_units = (len(sides[0]), len(sides[1]))
     units = np.stack([(side.sum(2) > 0).sum(0) for side in sides], axis=1)  # (P, 2)
     frames = np.stack([side.sum((0, 2)) for side in sides], axis=1).astype(np.int64)
@@ -121,13 +125,14 @@ def measure_sharing(
             languages=(first, second),
             unit=unit,
             num_units=num_units,
+            num_common=num_common,
             phones=phones,
             reason=f"{len(kept)} phones occur often enough in both, {rule.min_phones} are needed",
         )
     used = np.flatnonzero(np.sum([side[:, kept].sum((0, 1)) for side in sides], axis=0))
     a, b = (np.ascontiguousarray(side[:, kept][..., used]) for side in sides)
-    figures, samples = _bootstrap(a, b, rng, rule)
-    observed, permuted = permute_languages(a, b, rule.num_permutations, rng)
+    figures, samples = _bootstrap(a, b, num_common, rng, rule)
+    observed, permuted = permute_languages(a, b, rule.num_permutations, rng, num_common=num_common)
     for place, index in enumerate(kept.tolist()):
         one, few = figures[:, place], samples[..., place]
         estimate, decision, reason = decide(one, few, min(phones[index].units), rule)
@@ -154,6 +159,7 @@ def measure_sharing(
         languages=(first, second),
         unit=unit,
         num_units=num_units,
+        num_common=num_common,
         phones=phones,
         index=estimate,
         decision=decision,
@@ -165,13 +171,23 @@ def measure_sharing(
 
 
 def _bootstrap(
-    first: Counts, second: Counts, rng: np.random.Generator, rule: SharingRule
+    first: Counts, second: Counts, num_common: int, rng: np.random.Generator, rule: SharingRule
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(3, P) within, across, different in bits; and (R, 3, P) of bootstrap samples."""
     references, size = draw_references(first, second, rule.max_references, rng)
-    figures = compare_halves(first, second, references, size, 4 * rule.num_splits, rng)
-    samples = [
-        compare_halves(first, second, references, size, rule.num_splits, rng, resample=True)
-        for _ in range(rule.num_resamples)
-    ]
+
+    def compare(num_splits: int, *, resample: bool) -> NDArray[np.float64]:
+        return compare_halves(
+            first,
+            second,
+            references,
+            size,
+            num_splits,
+            rng,
+            num_common=num_common,
+            resample=resample,
+        )
+
+    figures = compare(4 * rule.num_splits, resample=False)
+    samples = [compare(rule.num_splits, resample=True) for _ in range(rule.num_resamples)]
     return figures, np.stack(samples)

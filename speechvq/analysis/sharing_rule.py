@@ -8,6 +8,9 @@ numbers of frames, so that their finite-sample bias cancels (`speechvq.analysis.
     across     same phone, language A against language B
     different  the phone in A against other phones in B, and the other way round
 
+Whoever speaks both languages stands in the same half of either, and unlike halves are compared
+across: else the languages would seem nearer than halves of one language, whose speakers differ.
+
 `index` = (different − across) / (different − within) is the effect size: 1 where language makes no
 difference, 0 where the phone of the other language is as far as any other phone is.
 
@@ -119,6 +122,7 @@ class PairSharing:
         languages: Their codes.
         unit: What was drawn and permuted as a whole.
         num_units: Units of each language.
+        num_common: Of these, speakers of both languages.
         phones: Each common phone, also those that were not measured.
         index: The effect size of all measured phones together, a ratio of means.
         decision: By the same rule, of all measured phones together.
@@ -133,6 +137,7 @@ class PairSharing:
     unit: BootstrapUnit
     num_units: tuple[int, int]
     phones: list[PhoneSharing]
+    num_common: int = 0
     index: Estimate = field(default_factory=Estimate)
     decision: Decision = Decision.UNDECIDED
     reason: str = ""

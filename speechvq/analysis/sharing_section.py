@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechvq.analysis.code_counts import CodeCounts
 from speechvq.analysis.confounds import (
@@ -13,6 +14,7 @@ from speechvq.analysis.confounds import (
     SourceVerdict,
     compare_with_source,
     compute_code_features,
+    measure_sharing_matched,
     measure_sharing_within_sources,
 )
 from speechvq.analysis.intervals import Estimate
@@ -21,7 +23,8 @@ from speechvq.analysis.section import Figure, Section, Table
 from speechvq.analysis.sharing import measure_all_sharing
 from speechvq.analysis.sharing_rule import Decision, PairSharing, SharingRule
 from speechvq.analysis.usage import CodeUsage, measure_usage
-from speechvq.reporting.cells import Cell, Value
+from speechvq.decoding.bootstrap import BootstrapUnit
+from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import draw_heat_map
 from speechvq.reporting.dendrogram import draw_dendrogram
 
@@ -33,15 +36,17 @@ def create_sharing_section(
     counts: Mapping[str, CodeCounts],
     seed: int,
     *,
+    voices: Callable[[CodeCounts], NDArray[np.str_]] | None = None,
     rule: SharingRule | None = None,
     probes: ProbeSettings | None = None,
 ) -> Section:
     """Measures sharing with its controls and writes it down.
 
     Args:
-        counts: By the name of a codebook ("codebook 1") or of all together; the first stands in
+        counts: By the name of a codebook ("codebook 0") or of all together; the first stands in
             the findings. Empty for a model without codes.
         seed: Of all draws.
+        voices: Tells low from high voices, (U,) "low", "high" or ""; None leaves that control out.
         rule: How sharing is decided.
         probes: How source and language are probed.
 
@@ -66,8 +71,16 @@ def create_sharing_section(
     within = {}
     if sources.verdict is not SourceVerdict.ONE_SOURCE:
         within = measure_sharing_within_sources(table, np.random.default_rng(seed), rule)
+    matched = []
+    if voices is not None:
+        rng = np.random.default_rng(seed)
+        matched = measure_sharing_matched(table, voices(table), rng, rule)
     usage = measure_usage(table, np.random.default_rng(seed))
-    section = Section(title=TITLE, limits=_list_limits(sources, pairs[name]))
+    section = Section(
+        title=TITLE,
+        limits=_list_limits(sources, pairs[name]),
+        is_doubt=sources.verdict.is_warning,
+    )
     finding = describe_sharing(pairs[name], rule)
     if sources.verdict.is_warning:
         finding = f"{sources.sentence} So, with this doubt: {finding[:1].lower()}{finding[1:]}"
@@ -79,6 +92,11 @@ def create_sharing_section(
         f"Within the source {source}: {describe_sharing(found, rule)}"
         for source, found in within.items()
     )
+    if matched:
+        section.findings.append(
+            "With as many low voices as high ones in both languages: "
+            f"{describe_sharing(matched, rule)}"
+        )
     section.findings.append(describe_usage(usage))
     for key, found in pairs.items():
         section.tables.extend(create_tables(key, found))
@@ -91,6 +109,7 @@ def create_sharing_section(
             "pairs_within_source": {
                 source: [asdict(pair) for pair in found] for source, found in within.items()
             },
+            "pairs_matched_voices": [asdict(pair) for pair in matched],
             "usage": usage.to_json(),
         }
     )
@@ -122,8 +141,7 @@ def describe_sharing(pairs: Sequence[PairSharing], rule: SharingRule) -> str:
     details = "; ".join(
         f"{'–'.join(pair.languages)}: index {format_estimate(pair.index)}, same phones "
         f"{pair.matching_bits:.2f} bits apart, phones paired at random {pair.matching_null:.2f} "
-        f"(p = {pair.matching_p_value:.2g}), n = {pair.num_units[0]} and {pair.num_units[1]} "
-        f"{pair.unit}s"
+        f"(p = {pair.matching_p_value:.2g}), n = {_count_units(pair)}"
         for pair in shown
     )
     return (
@@ -155,7 +173,7 @@ def describe_usage(usage: CodeUsage) -> str:
 
 
 def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
-    """Returns the table of language pairs and that of their phones.
+    """Returns the table of language pairs and that of their phones; none without common phones.
 
     Args:
         name: The codebook.
@@ -171,9 +189,9 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
                 *(pair.count(one) for one in Decision),
                 _show(pair.index),
                 Cell(value=str(pair.decision), tone=_TONES[pair.decision]),
-                *(_round(one) for one in (pair.matching_bits, pair.matching_null)),
-                _round(pair.matching_p_value),
-                f"{pair.num_units[0]} and {pair.num_units[1]} {pair.unit}s",
+                *(round_number(one) for one in (pair.matching_bits, pair.matching_null)),
+                round_number(pair.matching_p_value),
+                _count_units(pair),
                 pair.reason,
             ]
         )
@@ -181,10 +199,10 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
             [
                 title,
                 phone.phone,
-                *(_round(one) for one in (phone.within, phone.across, phone.different)),
+                *(round_number(one) for one in (phone.within, phone.across, phone.different)),
                 _show(phone.excess),
                 _show(phone.index),
-                *(_round(one) for one in (phone.observed, phone.permuted, phone.p_value)),
+                *(round_number(one) for one in (phone.observed, phone.permuted, phone.p_value)),
                 min(phone.units),
                 min(phone.frames),
                 Cell(value=str(phone.decision), tone=_TONES[phone.decision]),
@@ -197,6 +215,8 @@ def create_tables(name: str, pairs: Sequence[PairSharing]) -> list[Table]:
     phone_columns = ["languages", "phone", "within", "across", "different", "across − within"]
     phone_columns += ["index", "all of A and B", "permuted", "p", "least n", "least frames"]
     phone_columns += ["decision", "why undecided"]
+    if not phone_rows:
+        return []
     return [
         Table(columns=pair_columns, rows=pair_rows, caption=f"Pairs of languages, {name}."),
         Table(
@@ -219,6 +239,12 @@ def format_estimate(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} (95 % {estimate.low:.2f}–{estimate.high:.2f})"
 
 
+def _count_units(pair: PairSharing) -> str:
+    first, second = pair.num_units
+    same = f", {pair.num_common} of them the same" if pair.unit is BootstrapUnit.SPEAKER else ""
+    return f"{first} and {second} {pair.unit}s" + (same if pair.num_common else "")
+
+
 def _draw_languages(usage: CodeUsage) -> list[Figure]:
     order = usage.dendrogram.order
     names = [usage.languages[place] for place in order]
@@ -226,7 +252,7 @@ def _draw_languages(usage: CodeUsage) -> list[Figure]:
         usage.distances[np.ix_(order, order)],
         row_labels=names,
         column_labels=names,
-        color_label="bits beyond those within a language",
+        color_label="bits beyond within",
     )
     tree = draw_dendrogram(
         usage.dendrogram.merges, order, usage.languages, x_label="bits beyond those within"
@@ -268,8 +294,3 @@ def _show(estimate: Estimate) -> Cell:
     known = np.isfinite(estimate.value)
     text = f"{estimate.value:.2f} ({estimate.low:.2f}–{estimate.high:.2f})" if known else ""
     return Cell(value=estimate.value if known else None, text=text)
-
-
-def _round(value: float) -> Cell:
-    known = np.isfinite(value)
-    return Cell(value=value if known else None, text=f"{value:.3g}" if known else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from speechvq.analysis.code_counts import CodeCounts, count_tables
 from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.language_tree import get_family
 from speechvq.analysis.layer_section import create_layer_section, measure_likeness
+from speechvq.analysis.pitch import group_by_pitch
 from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
 from speechvq.analysis.representations import list_layers, read_layer
 from speechvq.analysis.section import Section
@@ -22,7 +25,7 @@ from speechvq.analysis.sharing_section import create_sharing_section
 _COLUMNS = ("utterance", "language", "speaker", "source", "phone")
 _MAX_FRAMES = 4000
 """Frames of a layer that the probe for phones takes."""
-_PHONE_PERMUTATIONS = 5
+_PHONE_PERMUTATIONS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,9 @@ class _Texts:
     phone: NDArray[np.str_]
 
     def get_groups(self) -> NDArray[np.str_]:
-        """Speakers, or utterances where they are not known."""
+        """Speakers, or utterances where they are not known or there is one only."""
+        if len(np.unique(self.speaker)) == 1:
+            return self.utterance
         return np.where(self.speaker == "", self.utterance, self.speaker)
 
 
@@ -44,6 +49,7 @@ def create_sharing_of_table(
     table: CodeTable,
     seed: int,
     *,
+    pitch: Mapping[str, float] | None = None,
     rule: SharingRule | None = None,
     probes: ProbeSettings | None = None,
 ) -> Section:
@@ -52,6 +58,7 @@ def create_sharing_of_table(
     Args:
         table: The code table.
         seed: Of all draws.
+        pitch: Of utterances, Hz, to match voices by.
         rule: How sharing is decided.
         probes: How source and language are probed.
 
@@ -60,9 +67,10 @@ def create_sharing_of_table(
     """
     counts: dict[str, CodeCounts] = {
         f"codebook {number}": count_tables(table.read([*_COLUMNS, column]), [column])
-        for number, column in enumerate(table.list_columns(MODEL), start=1)
+        for number, column in enumerate(table.list_columns(MODEL))
     }
-    return create_sharing_section(counts, seed, rule=rule, probes=probes)
+    voices = None if pitch is None else partial(group_by_pitch, pitch=pitch)
+    return create_sharing_section(counts, seed, voices=voices, rule=rule, probes=probes)
 
 
 def create_layers_of_samples(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechvq.analysis.code_counts import UNKNOWN, CodeCounts, choose_unit, form_units
+from speechvq.analysis.code_counts import UNKNOWN, CodeCounts, choose_unit, form_units, match_units
 from speechvq.analysis.divergence import compute_entropy, normalize
 from speechvq.analysis.halves import compare_halves, thin_counts
 from speechvq.analysis.language_tree import TreeComparison, compare_with_tree
@@ -96,10 +96,11 @@ def measure_usage(
         raise ValueError("Code use is compared between languages, but there is one only.")
     unit = choose_unit(counts, languages)
     everything = merge_phones(counts)
-    sides = []
+    sides, names = [], []
     for language in languages:
-        rows, size = form_units(everything, language, unit, rng)
-        sides.append(everything.sum_by(rows, size, [UNKNOWN]))  # (K, 1, C)
+        rows, found = form_units(everything, language, unit)
+        sides.append(everything.sum_by(rows, len(found), [UNKNOWN]))  # (K, 1, C)
+        names.append(found)
     totals = np.array([side.sum() for side in sides])
     rates = totals.min() / totals
     thinned = [thin_counts(side, rate, rng)[:, 0] for side, rate in zip(sides, rates, strict=True)]
@@ -107,7 +108,7 @@ def measure_usage(
     owners = np.repeat(np.arange(len(languages)), [len(side) for side in thinned])
     observed = _describe(units, owners, min_frames)
     null = [_describe(units, rng.permutation(owners), min_frames) for _ in range(num_permutations)]
-    distances = _compare_languages(sides, num_splits, rng)
+    distances = _compare_languages(sides, names, num_splits, rng)
     mixed = np.array([one[2] for one in null])
     return CodeUsage(
         languages=languages,
@@ -159,15 +160,25 @@ def _describe(
 
 
 def _compare_languages(
-    sides: list[NDArray[np.float32]], num_splits: int, rng: np.random.Generator
+    sides: list[NDArray[np.float32]],
+    names: list[NDArray[np.str_]],
+    num_splits: int,
+    rng: np.random.Generator,
 ) -> FloatArray:
     """(J, J) bits across less bits within; NaN where a language has one unit only."""
     matrix = np.zeros((len(sides), len(sides)))
     alone = np.zeros((1, 1), dtype=np.int64)
     for row in range(len(sides)):
         for column in range(row):
+            first, second, num_common = match_units(names[row], names[column])
             within, across, _ = compare_halves(
-                sides[row], sides[column], alone, np.inf, num_splits, rng
+                sides[row][first],
+                sides[column][second],
+                alone,
+                np.inf,
+                num_splits,
+                rng,
+                num_common=num_common,
             )
             matrix[row, column] = matrix[column, row] = float(across[0] - within[0])
     return matrix

@@ -69,6 +69,8 @@ _PARAMETER_RATE, _PARAMETER_PITCH = 1, 3
 _CHARACTERS_UTF8 = 1
 _EVENT_LIST_END, _EVENT_PHONEME = 0, 7
 _STRESS_MARKS = str.maketrans("", "", "ˈˌ'-")
+_IPA = {"r.": "ɽ"}
+"""Of names that espeak-ng forgot to turn into IPA."""
 
 
 class _EventId(ctypes.Union):
@@ -248,6 +250,7 @@ def _join_marks(marks: list[tuple[int, str]], num_samples: int) -> list[PhoneInt
     phones: list[PhoneInterval] = []
     for (start, name), end in zip(starts, ends, strict=True):
         phone = name.translate(_STRESS_MARKS).strip() or SILENCE_PHONE
+        phone = _IPA.get(phone, phone)
         start, end = min(start, num_samples), min(end, num_samples)
         if end <= start:
             continue

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from speechvq.analysis.divergence import compute_divergence
+
 NUM_HALVES = 2
 
 
@@ -34,9 +36,10 @@ class CodeCounts:
         """Share of each entry in a language's frames.
 
         Returns:
-            (N, G, V), each row sums to 1 over V.
+            (N, G, V), each row sums to 1 over V; to 0 without frames.
         """
-        return _normalize(self.counts.sum(axis=1))
+        counts = self.counts.sum(axis=1)
+        return np.asarray(counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1))
 
     def compute_similarity(self) -> NDArray[np.float64]:
         """Likeness of the code usage of languages: 1 − Jensen–Shannon divergence in bits.
@@ -45,27 +48,12 @@ class CodeCounts:
         is to itself, which is the most that others can reach.
 
         Returns:
-            (N, N), symmetric, 0 (no code in common) to 1 (same shares), mean over codebooks.
+            (N, N), symmetric, 0 (no code in common) to 1 (same shares), mean over codebooks; NaN
+            where a half has no frames.
         """
-        first, second = (_normalize(self.counts[:, half]) for half in range(NUM_HALVES))
+        first, second = (self.counts[:, half] for half in range(NUM_HALVES))
         divergence = compute_divergence(first[:, None], second[None, :]).mean(axis=-1)  # (N, N)
         return np.asarray(1 - (divergence + divergence.T) / 2)
-
-
-def compute_divergence(
-    first: NDArray[np.float64], second: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Jensen–Shannon divergence over the last axis, in bits.
-
-    Args:
-        first: (..., V) distributions.
-        second: (..., V) distributions, of a shape that broadcasts.
-
-    Returns:
-        (...), 0 to 1.
-    """
-    middle = (first + second) / 2
-    return _compute_entropy(middle) - (_compute_entropy(first) + _compute_entropy(second)) / 2
 
 
 def count_codes_of_languages(
@@ -149,13 +137,3 @@ def read_code_counts(path: Path) -> CodeCounts:
     return CodeCounts(
         languages=content["languages"], counts=np.array(content["counts"], dtype=np.int64)
     )
-
-
-def _normalize(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    totals = counts.sum(axis=-1, keepdims=True)
-    return np.asarray(counts / np.maximum(totals, 1))
-
-
-def _compute_entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    logarithms = np.log2(np.where(shares > 0, shares, 1.0))
-    return np.asarray(-(shares * logarithms).sum(axis=-1))

@@ -1,8 +1,9 @@
 """Puts result directories of one kind side by side.
 
 Evaluations are ranked, test set by test set (`speechvq.deploy.leaderboard`); training runs are
-compared by their configurations, figures and curves (`speechvq.deploy.run_comparison`); other
-results by their numbers alone.
+compared by their configurations, figures and curves (`speechvq.deploy.run_comparison`), analyses
+by what their codes, layers and heads do (`speechvq.deploy.analysis_comparison`); other results by
+their numbers alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from speechvq.deploy.analysis_comparison import compare_analyses
+from speechvq.deploy.analysis_results import is_analysis
+from speechvq.deploy.analysis_tables import create_analysis_table
 from speechvq.deploy.evaluation_files import METRICS_FILE, read_metrics
 from speechvq.deploy.evaluation_result import KIND
 from speechvq.deploy.leaderboard import UNITS, create_leaderboards
@@ -22,7 +26,7 @@ from speechvq.errors import DataError
 from speechvq.reporting.cells import Cell, Value, is_number
 
 REFERENCES = ("best", "first")
-"""What the other evaluations of a table may be tested against."""
+"""What the other evaluations or analyses of a table may be compared with."""
 SUMMARY_FILE = "summary.json"
 
 
@@ -33,8 +37,8 @@ def compare_results(
 
     Args:
         directories: At least two. Files, which a shell's `*` brings along, are passed over.
-        against: Of evaluations, what the others are tested against: `best` or `first`; None: the
-            first of two, the best of more.
+        against: Of evaluations and analyses, what the others are compared with: `best` or `first`;
+            None: of evaluations the first of two, the best of more; of analyses the first.
         rank_by: Of evaluations, the rate that ranks: `wer`, `cer` or `cer_no_spaces`.
 
     Raises:
@@ -54,15 +58,18 @@ def compare_results(
             f"{len(directories)}."
         )
     paths = [Path(directory) for directory in directories]
-    runs = [path for path in paths if is_run(path)]
-    if runs:
-        others = [str(path) for path in paths if path not in runs]
-        if others:
+    for is_kind, kind in ((is_run, "a training run"), (is_analysis, "an analysis")):
+        alike = [path for path in paths if is_kind(path)]
+        others = [str(path) for path in paths if path not in alike]
+        if alike and others:
             raise DataError(
-                f"Results must be of one kind to be compared, but {runs[0]} is a training run and "
+                f"Results must be of one kind to be compared, but {alike[0]} is {kind} and "
                 f"{', '.join(others)} not."
             )
-        return compare_runs(paths)
+        if alike and is_kind is is_run:
+            return compare_runs(paths)
+        if alike:
+            return create_analysis_table(compare_analyses(paths, against=against or "first"))
     found = [_read_numbers(path) for path in paths]
     kinds = [str(numbers.get("kind", "results")) for numbers in found]
     if len(set(kinds)) > 1:

@@ -122,7 +122,7 @@ def compare_runs(paths: Sequence[Path]) -> RunTable:
     if len(set(verbs)) > 1:
         listed = ", ".join(f"{path} ({verb})" for path, verb in zip(paths, verbs, strict=True))
         raise DataError(f"Training runs must be of one kind to be compared, but are {listed}.")
-    names = _shorten_paths(paths)
+    names = shorten_paths(paths)
     keys, num_partial = find_differences([run.config for run in runs])
     told = keys if len(keys) <= _MAX_LISTED_KEYS else []
     short = _shorten_keys(keys)
@@ -227,8 +227,12 @@ def _shorten_keys(keys: Sequence[str]) -> dict[str, str]:
     return short
 
 
-def _shorten_paths(paths: Sequence[Path]) -> list[str]:
-    """Return the paths below the directory that all of them lie in."""
+def shorten_paths(paths: Sequence[Path]) -> list[str]:
+    """Return the paths below the directory that all of them lie in.
+
+    Args:
+        paths: Directories.
+    """
     absolute = [str(path.absolute()) for path in paths]
     root = os.path.commonpath([str(Path(path).parent) for path in absolute])
     return [os.path.relpath(path, root) for path in absolute]

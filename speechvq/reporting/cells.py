@@ -53,6 +53,19 @@ def format_value(value: Value) -> str:
     return value
 
 
+def format_short(value: float, digits: int = 3) -> str:
+    """Returns so many significant digits, never an exponent for large numbers; "" for NaN."""
+    if not math.isfinite(value):
+        return ""
+    large = abs(value) >= 10**digits
+    return f"{value:,.0f}" if large else f"{value:.{digits}g}"
+
+
+def round_number(value: float) -> Cell:
+    """Returns a cell of three significant digits that sorts by the whole value; empty for NaN."""
+    return Cell(value=value if math.isfinite(value) else None, text=format_short(value))
+
+
 def is_number(value: Value) -> bool:
     """Whether a value sorts as a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from speechvq.reporting.cells import format_short
 from speechvq.reporting.drawing import (
     INK,
     LINE_STYLES,
@@ -371,5 +372,9 @@ def _annotate_cells(
         if np.isfinite(value):
             color = "#000000" if brightness[row, column] > 0.55 else "#ffffff"
             axes.text(
-                column, row, f"{value:.2g}", ha="center", va="center", color=color, fontsize=8
+                *(column, row, format_short(value, 2)),
+                ha="center",
+                va="center",
+                color=color,
+                fontsize=8,
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -60,6 +60,24 @@ def create_axes(size: tuple[float, float]) -> Iterator[tuple[Figure, Axes]]:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         yield figure, figure.add_subplot()
+
+
+@contextmanager
+def create_panels(
+    size: tuple[float, float], shares: Sequence[float]
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Gives a figure of (width, height) inches and axes one below the other on one x axis.
+
+    Args:
+        size: Of the figure.
+        shares: Their heights, in any unit.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(
+            len(shares), sharex=True, squeeze=False, height_ratios=list(shares)
+        )
+        yield figure, list(panels[:, 0])
 
 
 def to_drawable(text: str) -> str:

@@ -32,7 +32,11 @@ class NoProgress:
 
 
 def run(config: AnalyzeConfig) -> tuple[str, dict]:
-    text = analyze(config, device=torch.device("cpu"), create_progress=NoProgress)
+    notes: list[str] = []
+    text = analyze(
+        config, device=torch.device("cpu"), create_progress=NoProgress, note=notes.append
+    )
+    assert notes[-1] == "section 5 of 5: attention"
     return text, json.loads((Path(config.output) / "analysis.json").read_text(encoding="utf-8"))
 
 
@@ -92,7 +96,9 @@ def test_kmeans_of_mfcc_knows_the_tones(analysis):
 def test_alignments_fit_in_time(analysis):
     """The shift with the largest PNMI is none, for codes that know the tones."""
     found = analysis[2]["sections"]["phones"]["shift"]
-    assert len(found["frames"]) == len(found["pnmi"]) == 9
+    assert len(found["frames"]) == len(found["pnmi"]["kmeans"]) == 9
+    assert found["frames"][int(np.argmax(found["pnmi"]["kmeans"]))] == 0
+    assert abs(found["best_milliseconds"]["kmeans"]) < 10
     data = analysis[2]["sections"]["data"]
     assert (data["frame_milliseconds"], data["first_centre_milliseconds"]) == (20, 17.5)
     assert data["alignments"]["utterances_without_phones"] == 2

@@ -12,6 +12,7 @@ from speechvq.analysis.code_counts import (
     count_codes,
     count_tables,
     form_units,
+    match_units,
 )
 from speechvq.decoding.bootstrap import BootstrapUnit
 from tests.support.code_tables import assign_nothing, create_columns, create_counts
@@ -69,8 +70,8 @@ def test_units_are_speakers_where_all_languages_have_enough() -> None:
     counts = create_counts(rng, {"aaa_Latn": {"x": 5}, "bbb_Latn": {"x": 3}}, assign_nothing(4))
     assert choose_unit(counts, ["aaa_Latn"]) is BootstrapUnit.SPEAKER
     assert choose_unit(counts, ["aaa_Latn", "bbb_Latn"]) is BootstrapUnit.UTTERANCE
-    rows, size = form_units(counts, "aaa_Latn", BootstrapUnit.SPEAKER, rng)
-    assert size == 5
+    rows, names = form_units(counts, "aaa_Latn", BootstrapUnit.SPEAKER)
+    assert names.tolist() == [f"aaa_Latn-x-{number}" for number in range(5)]
     assert np.bincount(rows[rows >= 0]).tolist() == [2] * 5
     assert set(counts.languages[rows < 0].tolist()) == {"bbb_Latn"}
 
@@ -85,9 +86,17 @@ def test_many_utterances_are_put_together() -> None:
         phone=["a"] * total,
         codes=np.zeros(total, dtype=int),
     )
-    rows, size = form_units(counts, "aaa_Latn", BootstrapUnit.UTTERANCE, np.random.default_rng(0))
-    assert size == MAX_UNITS
+    rows, names = form_units(counts, "aaa_Latn", BootstrapUnit.UTTERANCE)
+    assert len(names) == MAX_UNITS
     assert set(np.bincount(rows).tolist()) == {3}
+
+
+def test_units_in_common_come_first_in_one_order() -> None:
+    first, second = np.array(["a", "b", "c", "d"]), np.array(["b", "d", "e"])
+    *orders, num_common = match_units(first, second)
+    assert num_common == 2
+    assert first[orders[0]].tolist() == ["b", "d", "a", "c"]
+    assert second[orders[1]].tolist() == ["b", "d", "e"]
 
 
 def test_columns_of_other_lengths_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Statistics of made-up tables, whose answers are known, and of scikit-learn and scipy."""
+"""Statistics of made-up tables, whose answers are known."""
 
 from __future__ import annotations
 
@@ -214,24 +214,3 @@ def test_neighbours_that_sound_alike_are_found_and_others_are_not():
     assert far.rho < near.null_high + 0.1
     assert compare_distances("c", "x", vectors[:4], sounds[:4], seed=1) is None
     assert compare_distances("c", "x", np.ones((9, 2)), sounds[:9], seed=1) is None
-
-
-def test_the_correlation_is_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    distance = pytest.importorskip("scipy.spatial.distance")
-    rng = np.random.default_rng(5)
-    vectors = rng.integers(0, 3, size=(30, 4)).astype(float)  # many ties
-    sounds = rng.integers(0, 3, size=(30, 2)).astype(float)
-    ours = compare_distances("c", "x", vectors, sounds, seed=1, num_permutations=9)
-    theirs = stats.spearmanr(distance.pdist(vectors), distance.pdist(sounds)).statistic
-    assert ours is not None
-    assert ours.rho == pytest.approx(theirs, abs=1e-6)
-
-
-def test_pnmi_and_purity_are_scikit_learns():
-    metrics = pytest.importorskip("sklearn.metrics")
-    rng = np.random.default_rng(6)
-    phones, codes = rng.integers(0, 9, 3000), rng.integers(0, 30, 3000)
-    information = metrics.mutual_info_score(phones, codes)
-    entropy = metrics.mutual_info_score(phones, phones)
-    assert compute_pnmi(count_pairs(phones, codes)) == pytest.approx(information / entropy)

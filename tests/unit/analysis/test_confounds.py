@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from speechvq.analysis.code_counts import CodeCounts
+from speechvq.analysis.code_counts import CodeCounts, count_codes
 from speechvq.analysis.confounds import (
     SourceComparison,
     SourceVerdict,
@@ -22,12 +22,14 @@ from tests.support.code_tables import (
     assign_by_language,
     assign_by_source,
     assign_shared,
+    create_columns,
     create_counts,
     mix,
 )
 
 NAMES, SOURCES = ["aaa_Latn", "bbb_Latn"], ["radio", "phone"]
 QUICK = SharingRule(num_resamples=30, num_permutations=19, num_splits=2)
+QUICK_PROBES = ProbeSettings(num_permutations=5, num_resamples=50)
 CROSSED = {NAMES[0]: {"radio": 16, "phone": 4}, NAMES[1]: {"radio": 4, "phone": 16}}
 
 
@@ -42,7 +44,7 @@ def compare(counts: CodeCounts) -> SourceComparison:
         counts.sources,
         counts.speakers,
         0,
-        ProbeSettings(num_permutations=5, num_resamples=50),
+        QUICK_PROBES,
     )
 
 
@@ -62,6 +64,57 @@ def test_planted_source_is_flagged() -> None:
 def test_planted_language_is_not() -> None:
     found = compare(create(CROSSED, assign_by_language(NAMES)))
     assert found.verdict is SourceVerdict.LANGUAGE
+    assert not found.verdict.is_warning
+
+
+def test_unlike_phones_do_not_hide_a_source() -> None:
+    """Languages that use their phones unlike are told by any codes, but that is no difference of
+    the codes of a phone.
+    """
+    half = mix(assign_shared(48), assign_by_source(SOURCES), 0.5)
+    columns = create_columns(np.random.default_rng(0), CROSSED, half, num_phones=6)
+    number = np.array([int(phone[1:]) for phone in columns["phone"].tolist()])
+    weight = np.where(columns["language"] == NAMES[0], number, 5 - number)
+    kept = np.random.default_rng(1).random(len(number)) < (1 + weight) / 6
+    counts = count_codes(**{name: column[kept] for name, column in columns.items()})
+    found = compare(counts)
+    assert found.verdict is SourceVerdict.SOURCE
+    shares = counts.sum_codes() / counts.sum_codes().sum(1, keepdims=True)
+    pooled = compare_with_source(
+        np.sqrt(shares), counts.languages, counts.sources, counts.speakers, 0, QUICK_PROBES
+    )
+    assert pooled.language.accuracy.value > found.language.accuracy.value + 0.1
+
+
+def test_a_source_that_few_speakers_of_a_language_have_is_flagged() -> None:
+    """Two of eight speakers are too few to learn the source from within a language; over all
+    languages it is plain, and language is not.
+    """
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(48), 2)
+    language = speaker // 8
+    is_far = (speaker % 8 < 2) ^ (language % 2 == 1)
+    features = rng.normal(size=(96, 40))
+    features[:, 0] += 3.0 * is_far
+    found = compare_with_source(
+        features,
+        [f"l{number}" for number in language],
+        np.where(is_far, "far", "near"),
+        [f"s{number}" for number in speaker],
+        0,
+        QUICK_PROBES,
+    )
+    assert found.source.skill.low > 0.5
+    assert all(probe.skill.low < 0.0 for probe in found.source_within.values())
+    assert found.verdict is SourceVerdict.SOURCE
+
+
+def test_sources_and_languages_that_change_nothing_are_no_doubt() -> None:
+    counts = create_counts(
+        np.random.default_rng(0), CROSSED, assign_shared(), num_phones=4, concentration=1000.0
+    )
+    found = compare(counts)
+    assert found.verdict is SourceVerdict.NEITHER
     assert not found.verdict.is_warning
 
 

@@ -8,6 +8,7 @@ import pytest
 from speechvq.analysis.probes import (
     ProbeSettings,
     _deal_folds,
+    _find_strata,
     _permute,
     fit_logistic,
     reduce_dimensions,
@@ -79,11 +80,21 @@ def test_speakers_alone_are_not_mistaken_for_language() -> None:
 def test_folds_share_no_group_and_hold_all_classes() -> None:
     groups = np.repeat(np.arange(12), 5)
     targets = groups % 3
-    folds = _deal_folds(targets, groups, 4, np.random.default_rng(0))
+    folds = _deal_folds(_find_strata(targets, groups), groups, 4, np.random.default_rng(0))
     for group in range(12):
         assert len(set(folds[groups == group].tolist())) == 1
     for fold in range(4):
         assert set(targets[folds == fold].tolist()) == {0, 1, 2}
+
+
+def test_groups_of_many_classes_are_dealt_by_size() -> None:
+    """A speaker says many phones: what he says most often is no stratum."""
+    groups = np.repeat(np.arange(8), [40, 40, 40, 40, 2, 2, 2, 2])
+    targets = np.arange(len(groups)) % 3
+    targets[groups == 7] = 2
+    assert _find_strata(targets, groups).tolist() == [0] * 8
+    folds = _deal_folds(_find_strata(targets, groups), groups, 4, np.random.default_rng(0))
+    assert np.bincount(folds).tolist() == [42] * 4
 
 
 def test_permutation_keeps_what_groups_share() -> None:
@@ -96,6 +107,15 @@ def test_permutation_keeps_what_groups_share() -> None:
     within = _permute(np.arange(120)[shuffled] % 3, groups[shuffled], rng)
     for group in range(40):
         assert sorted(within[groups[shuffled] == group].tolist()) == [0, 1, 2]
+
+
+def test_one_speaker_of_two_languages_leaves_the_null_a_null() -> None:
+    groups = np.repeat(np.arange(40), 3)
+    targets = groups % 2
+    targets[0] = 1 - targets[0]
+    found = [_permute(targets, groups, np.random.default_rng(seed)) for seed in range(50)]
+    assert np.mean([(one == targets).mean() for one in found]) < 0.6
+    assert set(_find_strata(targets, groups).tolist()) == {0, 1}
 
 
 def test_rare_classes_are_left_out_and_one_class_says_why() -> None:

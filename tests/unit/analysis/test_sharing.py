@@ -106,6 +106,87 @@ def test_permutations_are_not_misled_by_unequal_sizes() -> None:
     assert np.mean(np.array(ranks) < 0.05) < 0.12
 
 
+def draw_speakers(
+    rng: np.random.Generator, concentration: float, difference: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Twice (8, 1, 30): what the same people say in two languages, each in their own way; of the
+    second language, a share of the frames has the first code.
+    """
+    ways = rng.dirichlet(np.full(30, concentration / 30), 8)
+    first, second = (
+        np.stack([rng.multinomial(60, (1 - by) * way + by * np.eye(30)[0]) for way in ways])
+        for by in (0.0, difference)
+    )
+    return first[:, None].astype(np.float32), second[:, None].astype(np.float32)
+
+
+def test_who_speaks_both_languages_does_not_make_them_alike() -> None:
+    """Without knowing who is who, halves of two languages have speakers in common, and those of one
+    language have none.
+    """
+    rng = np.random.default_rng(0)
+    excess: dict[int, list[float]] = {0: [], 8: []}
+    for num_common, found in excess.items():
+        for resample in (False, True):
+            for _ in range(30):
+                sides = draw_speakers(rng, 3.0)
+                figures = compare_halves(
+                    *sides,
+                    np.array([[0]]),
+                    1e9,
+                    4,
+                    rng,
+                    num_common=num_common,
+                    resample=resample,
+                )
+                found.append(figures[1, 0] - figures[0, 0])
+    assert np.mean(excess[0]) < -0.05
+    assert abs(np.mean(excess[8])) < 0.01
+
+
+def test_permutations_exchange_the_languages_of_who_speaks_both() -> None:
+    rng = np.random.default_rng(0)
+    ranks: dict[tuple[float, int], list[float]] = {}
+    for difference in (0.0, 0.1):
+        for num_common in (0, 8):
+            found = ranks.setdefault((difference, num_common), [])
+            for _ in range(60):
+                sides = draw_speakers(rng, 10.0, difference)
+                observed, permuted = permute_languages(*sides, 39, rng, num_common=num_common)
+                found.append(float((permuted >= observed).mean()))
+    assert np.mean(ranks[0.0, 8]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(ranks[0.0, 0]) > 0.8  # nothing is ever found, whatever there is
+    found_by = {key: np.mean(np.array(ranks[0.1, key]) < 0.05) for key in (0, 8)}
+    assert found_by[8] > found_by[0] + 0.2
+
+
+def test_half_of_the_phones_shared_while_all_codes_are_in_both_languages() -> None:
+    def assign(language: str, source: str, phone: int) -> np.ndarray:
+        moved = {3: 4, 4: 5, 5: 3} if language == NAMES[1] else {}
+        return assign_shared()(language, source, moved.get(phone, phone))
+
+    languages = {name: {"x": 8} for name in NAMES}
+    found = measure(create_counts(np.random.default_rng(0), languages, assign))
+    decisions = [phone.decision for phone in found.phones]
+    assert decisions == [Decision.SHARED] * 3 + [Decision.NOT_SHARED] * 3
+
+
+def test_strong_speakers_are_no_difference_between_languages() -> None:
+    languages = {name: {"x": 8} for name in NAMES}
+    found, alike = (
+        measure(
+            create_counts(
+                np.random.default_rng(0), languages, assign_shared(), concentration=concentration
+            )
+        )
+        for concentration in (4.0, 1000.0)
+    )
+    assert found.phones[0].within > 3 * alike.phones[0].within
+    assert found.decision is Decision.SHARED
+    assert found.count(Decision.NOT_SHARED) == 0
+    assert found.index.low < 1.0 < found.index.high
+
+
 def test_few_speakers_leave_utterances() -> None:
     found = measure(create(assign_shared(), speakers=(3, 8)))
     assert found.unit is BootstrapUnit.UTTERANCE

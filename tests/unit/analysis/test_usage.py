@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from speechvq.analysis.language_tree import (
+    BRANCHES,
     compare_with_tree,
     compute_tree_distances,
     get_branch,
     get_family,
 )
 from speechvq.analysis.usage import measure_usage, merge_phones
+from speechvq.languages import list_languages
 from tests.support.code_tables import (
     assign_by_language,
     assign_nothing,
@@ -24,7 +26,8 @@ LANGUAGES = ["hin_Deva", "kan_Knda", "mal_Mlym", "mar_Deva"]
 
 def test_tree() -> None:
     assert get_family("mal_Mlym") == "Dravidian"
-    assert get_branch("mdw_Latn") == "Bantu"
+    assert get_branch("mdw_Latn") == "Narrow Bantu"
+    assert get_family("hin_Latn") == "Indo-European"  # the table has Devanagari alone
     assert get_family("qqq_Latn") is None
     distances = compute_tree_distances(["hin_Deva", "mar_Deva", "eng_Latn", "tel_Telu", "qqq_Latn"])
     assert distances.tolist() == [
@@ -34,6 +37,17 @@ def test_tree() -> None:
         [3, 3, 3, 0, 3],
         [3, 3, 3, 3, 0],
     ]
+
+
+def test_branches_are_of_one_family_and_of_languages_of_the_table() -> None:
+    families = {language.iso: language.family for language in list_languages()}
+    listed = [iso for codes in BRANCHES.values() for iso in codes.split()]
+    assert sorted(listed) == sorted(set(listed))
+    for branch, codes in BRANCHES.items():
+        assert codes, branch
+        found = {families.get(iso) for iso in codes.split()}
+        assert len(found) == 1, (branch, found)
+        assert not found & {None, "Creole", "Constructed", "Isolate"}, branch
 
 
 def test_distances_that_follow_the_tree_are_found() -> None:

@@ -55,6 +55,13 @@ def test_phones_are_in_order_and_within_the_audio(synthesizer, language):
         assert len([n for n in names if n != SILENCE_PHONE]) < 2 * len(text)
 
 
+def test_flapped_r_is_named_in_ipa(synthesizer):
+    spoken = synthesizer.speak("लड़का", language="hin_Deva", voice=Voice(variant="f2"))
+    names = [phone.phone for phone in spoken.phones]
+    assert "ɽ" in names
+    assert "r." not in names
+
+
 @pytest.mark.parametrize("language", list_sentence_languages())
 def test_every_word_of_every_list_can_be_spoken(synthesizer, language):
     grammar = load_grammar(language)

@@ -7,7 +7,6 @@ import pytest
 
 from speechvq.demo.codes import (
     CodeCounts,
-    compute_divergence,
     count_halves,
     read_code_counts,
     write_code_counts,
@@ -21,15 +20,6 @@ def test_halves_are_every_other_utterance():
         [[3, 0, 0, 0], [0, 2, 1, 0]],
         [[0, 0, 0, 1], [0, 0, 0, 1]],
     ]
-
-
-def test_divergence_is_the_mean_divergence_from_the_middle():
-    rng = np.random.default_rng(1)
-    first, second = rng.dirichlet(np.full(20, 0.5), size=(2, 5))
-    middle = (first + second) / 2
-    # The definition by Kullback–Leibler divergences; ours goes by entropies.
-    expected = sum((p * np.log2(p / middle)).sum(-1) / 2 for p in (first, second))
-    np.testing.assert_allclose(compute_divergence(first, second), expected, atol=1e-12)
 
 
 def test_similarity_of_languages_without_a_common_code_is_zero():

@@ -1,0 +1,58 @@
+"""The pitch of voices, to compare languages between voices alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchaudio.functional import detect_pitch_frequency
+
+from speechvq.analysis.code_counts import CodeCounts
+from speechvq.data.audio import Waveform
+from speechvq.data.records import SAMPLE_RATE
+
+LOW_BELOW_HERTZ = 165.0
+"""Between the means of men and women, about 120 and 210 Hz (Traunmüller & Eriksson 1995)."""
+_LOWEST_HERTZ, _HIGHEST_HERTZ = 60, 400
+_MIN_SECONDS, _MAX_SECONDS = 0.5, 4.0
+
+
+def measure_pitch(waveform: Waveform) -> float:
+    """Returns the median pitch of the louder half of an utterance, Hz; NaN below half a second.
+
+    Args:
+        waveform: float32 (S,), 16 kHz; the first four seconds are taken.
+    """
+    if len(waveform) < _MIN_SECONDS * SAMPLE_RATE:
+        return float("nan")
+    samples = torch.from_numpy(waveform[: round(_MAX_SECONDS * SAMPLE_RATE)])
+    pitch = detect_pitch_frequency(
+        samples[None], SAMPLE_RATE, freq_low=_LOWEST_HERTZ, freq_high=_HIGHEST_HERTZ
+    )[0]
+    hop = len(samples) // len(pitch)
+    power = samples[: hop * len(pitch)].view(len(pitch), hop).square().mean(1)
+    return float(pitch[power >= power.median()].median())
+
+
+def group_by_pitch(counts: CodeCounts, pitch: Mapping[str, float]) -> NDArray[np.str_]:
+    """Calls voices low or high: each speaker's by the median of the utterances, an utterance's own
+    where its speaker is not known.
+
+    Args:
+        counts: The table.
+        pitch: Hz by utterance; NaN or missing where it is not known.
+
+    Returns:
+        (U,) "low", "high" or "".
+    """
+    hertz = np.array([pitch.get(name, np.nan) for name in counts.utterances.tolist()])
+    speakers = np.where(counts.speakers == "", counts.utterances, counts.speakers)
+    groups = np.full(len(hertz), "", dtype="U4")
+    known = np.isfinite(hertz)
+    for speaker in np.unique(speakers[known]):
+        own = speakers == speaker
+        low = np.median(hertz[own & known]) < LOW_BELOW_HERTZ
+        groups[own] = "low" if low else "high"
+    return groups
