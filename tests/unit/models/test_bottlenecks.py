@@ -128,3 +128,15 @@ def test_other_formats_have_no_place_for_them(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has bottlenecks of codes"):
         export_model(tmp_path / "model", tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+
+
+def test_onnx_has_no_place_for_them_either(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from speechvq.deploy.onnx_export import export_onnx
+
+    save_model(tmp_path / "model", attach(create_model("ctc")))
+    with pytest.raises(ModelError, match="has bottlenecks of codes"):
+        export_onnx(tmp_path / "model", tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
