@@ -18,6 +18,7 @@ from typing import Any
 
 from measuring import create_parser, parse_path, run_recipe, write_result
 
+from speechvq.deploy.analysis_comparison import compare_analyses
 from speechvq.models.build import create_pretrain_model
 from speechvq.models.config import SimVQConfig
 from speechvq.models.directory import load_pretrain_model, save_model
@@ -83,16 +84,18 @@ class Measurement:
         sections: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["sections"]
         return sections
 
-    def find_lag(self) -> float:
-        """Seconds by which Mboshi's alignments lag behind codes of MFCC, on dev."""
+    def find_lags(self) -> dict[str, float]:
+        """Milliseconds by which Mboshi's alignments lag behind codes of the model and the controls,
+        on dev.
+        """
         dev = self.analyze(
             "mboshi_dev", self.options.model, "language=[mdw_Latn]", "split=[dev]",
             "num_sampled_frames=0", "num_attention_utterances=0", *self.mboshi,
         )  # fmt: skip
-        lag: float = dev["phones"]["shift"]["best_milliseconds"]["kmeans"]
-        return round(lag / 5) * 5 / 1000
+        lags: dict[str, float] = dev["phones"]["shift"]["best_milliseconds"]
+        return lags
 
-    def measure_phones(self, shift: str) -> None:
+    def measure_phones(self, shift: str, lags: dict[str, float]) -> None:
         """Codes and phones on Mboshi's test split."""
         rows: list[list[object]] = []
         kept = [f"num_sampled_frames={0}", "num_attention_utterances=0"]
@@ -102,13 +105,11 @@ class Measurement:
                 *self.mboshi,
             )["phones"]  # fmt: skip
             scores = found["scores"]
-            for title, label in (
-                (f"{name}, each codebook", "model, codebook"),
-                (f"{name}, both together", "model, all codebooks"),
-            ):
-                rows += [_score_row(title, one) for one in _choose(scores, label)]
+            own = [*_choose(scores, "model, codebook"), *_choose(scores, "model, all codebooks")]
+            rows += [_score_row(one["name"].replace("model", name), one) for one in own]
         for title in ("k-means of MFCC", "random projection of MFCC"):
-            rows += [_score_row(title, one) for one in _choose(scores, f"{title}, codebook")]
+            rows += [_score_row(one["name"], one) for one in _choose(scores, f"{title}, codebook")]
+        names = list(self.models)
         close = found["neighbours_0"] + found["neighbours_1"]
         write_result(
             "27-codes-phones.json",
@@ -124,15 +125,28 @@ class Measurement:
                 "three speakers are too few). All codebooks have 320 entries. “Permuted”: mean "
                 "PNMI when codes are dealt out at random. “One code”: purity of naming the most "
                 "frequent phone.",
-                f"The alignments that come with the corpus lag behind the audio: codes of MFCC, on "
-                f"dev, fit best what they name {-1000 * float(shift.split('=')[1]):.0f} ms later, "
-                "and so do the model's; the noise of [s] lies 60 ms before the middle of its "
-                f"label, too. Here `{shift}` moves them; without, PNMI is lower for all codes.",
+                "The alignments that come with the corpus lag behind the audio: on dev, codes of "
+                f"MFCC fit best what they name {lags['kmeans']:.0f} ms later, SimVQ's "
+                f"{lags['group']:.0f} ms. Here `{shift}` moves them.",
                 "SimVQ, codes that lie together in the codebook and like phones: Spearman's ρ "
                 + ", ".join(f"{one['rho']:.2f} ({one['measure']})" for one in close) + ".",
                 _compare_with_controls(rows),
+                "Best codebooks compared (`speechvq compare`), PNMI, and PNMI at equal perplexity: "
+                + "; ".join(
+                    f"{names[after]} less {names[before]} {self.compare(before, after)}"
+                    for before, after in ((1, 2), (2, 3))
+                ) + ".",
             ],
         )  # fmt: skip
+
+    def compare(self, before: int, after: int) -> str:
+        """Differences between the best codebooks of two models on Mboshi, with intervals."""
+        directories = [self.work / "analyses" / f"mboshi_{place}" for place in (before, after)]
+        codes = compare_analyses(directories).paired[1]
+        differences = [codes.own["pnmi"].difference, codes.equal["pnmi"].difference]
+        return ", ".join(
+            f"{one.value:+.3f} ({one.low:+.3f} – {one.high:+.3f})" for one in differences
+        )
 
     def align(self) -> Path:
         """A recogniser of three languages that has learned what it is to align."""
@@ -142,7 +156,7 @@ class Measurement:
         )  # fmt: skip
         return self.work / "aligner" / "model"
 
-    def measure_sharing(self, shift: str) -> dict[str, Any]:
+    def measure_sharing(self, shift: str) -> dict[str, dict[str, Any]]:
         """Sharing over four languages of three families."""
         keys = [
             f"language=[{','.join(PAIRED)}]", "split=[train]", f"limit={UTTERANCES}", shift,
@@ -182,9 +196,9 @@ class Measurement:
                 *(f"SimVQ: {text}" for text in own["sharing"]["findings"][1:]),
             ],
         )  # fmt: skip
-        return own
+        return sections
 
-    def measure_claims(self, sharing: dict[str, Any]) -> None:
+    def measure_claims(self, sharing: dict[str, dict[str, Any]]) -> None:
         """Layers and attention on one source with many speakers, and the three claims."""
         keys = ["split=[train]", "where='source=common_voice'"]
         found = {
@@ -218,8 +232,9 @@ class Measurement:
 
     def measure(self) -> None:
         """Do everything and write it down."""
-        shift = f"alignment_shift={-self.find_lag():g}"
-        self.measure_phones(shift)
+        lags = self.find_lags()
+        shift = f"alignment_shift={-round(lags['kmeans'] / 5) * 5 / 1000:g}"
+        self.measure_phones(shift, lags)
         self.measure_claims(self.measure_sharing(shift))
 
 
@@ -242,21 +257,18 @@ def _score_row(title: str, score: dict[str, Any]) -> list[object]:
 
 def _compare_with_controls(rows: list[list[object]]) -> str:
     """Whether each of SimVQ's codebooks knows more than those that learned nothing."""
-    above = {
-        name: [float(str(row[4])) for row in rows if str(row[0]).startswith(name)]
-        for name in (
-            "SimVQ, 2,400 updates, each",
-            "random projection",
-            "k-means",
-            "untrained, each",
-        )
-    }
-    own = above.pop("SimVQ, 2,400 updates, each")
-    beaten = [name.removesuffix(", each") for name, rival in above.items() if min(own) > max(rival)]
-    better = [name.removesuffix(", each") for name, rival in above.items() if max(own) < min(rival)]
+    makers = "SimVQ, 2,400", "random projection", "k-means", "untrained", "Gumbel, 500"
+    single = [row for row in rows if "all codebooks" not in str(row[0])]
+    own, *rivals = (
+        [float(str(row[4])) for row in single if str(row[0]).startswith(name)] for name in makers
+    )
+    beaten = [name for name, one in zip(makers[1:], rivals, strict=True) if min(own) > max(one)]
+    better = [name for name, one in zip(makers[1:], rivals, strict=True) if max(own) < min(one)]
+    more, less = (", ".join(names) or "no other" for names in (beaten, better))
     return (
-        "By what is above permuted, SimVQ's codebooks know more than "
-        f"{', '.join(beaten) or 'none of the others'}, and less than {', '.join(better) or 'none'}."
+        "By what is above permuted, each of SimVQ's codebooks knows more than each of "
+        f"{more}, and less than each of {less}. K-means is fitted on this split's audio itself, "
+        "which the models have not heard."
     )
 
 
@@ -289,11 +301,15 @@ def _probe_row(name: str, target: str, layers: dict[str, Any]) -> list[object]:
     ]  # fmt: skip
 
 
-def _judge(sharing: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str]:
+def _judge(sharing: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
     """The paper's three claims, each upheld or not by a rule that is said."""
-    pairs = sharing["sharing"]["pairs"]["codebook 0"]
-    shared = ["–".join(pair["languages"]) for pair in pairs if pair["decision"] == "shared"]
-    nearer = sum((pair["matching_p_value"] or 1) < 0.05 for pair in pairs)
+    pairs = {name: sections["sharing"]["pairs"]["codebook 0"] for name, sections in sharing.items()}
+    shared = {
+        name: ["–".join(pair["languages"]) for pair in measured if pair["decision"] == "shared"]
+        for name, measured in pairs.items()
+    }
+    trained = pairs["SimVQ, 2,400 updates"]
+    nearer = sum((pair["matching_p_value"] or 1) < 0.05 for pair in trained)
     best = {
         name: max(sections["layers"]["probes"]["family"], key=lambda one: one["accuracy"]["value"])
         for name, sections in found.items()
@@ -302,11 +318,13 @@ def _judge(sharing: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[st
     heads = found["SimVQ, 2,400 updates"]["attention"]
     told = own["low"] > best["SimVQ, 2,400 updates"]["null_high"]
     learned = own["low"] > random["value"]
-    verdict = f"upheld for {', '.join(shared)}" if shared else "not upheld"
+    own_pairs = ", ".join(shared["SimVQ, 2,400 updates"])
+    verdict = f"upheld for {own_pairs}" if own_pairs else "not upheld"
     return [
-        f"Claim 1, similar sounds share codes across languages: {verdict} (of {len(pairs)} pairs, "
-        f"decided as in the table before); in {nearer} pairs the same phones lie nearer than "
-        "phones paired at random (p < 0.05). Language and source travel together there.",
+        f"Claim 1, similar sounds share codes across languages: {verdict} (of {len(trained)} "
+        f"pairs, decided as in the table before); in {nearer} pairs the same phones lie nearer "
+        "than phones paired at random (p < 0.05). Untrained codes are shared for "
+        f"{', '.join(shared['untrained']) or 'no pair'}. Language and source travel together there.",
         f"Claim 2, layers tell families apart: {'upheld' if told else 'not upheld'} (best layer "
         f"{own['value']:.2f}, 95 % {own['low']:.2f} – {own['high']:.2f}, above all permutations); "
         f"that pretraining brought it about is {'shown' if learned else 'not shown'}: the "

@@ -107,6 +107,8 @@ def analyze(
     check_output(config)
     model = load_model(config.model).eval().to(device)
     phones = create_phone_finder(config, device)
+    if config.controls:
+        note(f"fitting {' and '.join(config.controls)} codes of MFCC to compare with")
     extraction = extract(config, model, phones=phones, create_progress=create_progress)
     material = Material(config=config, model=model, extraction=extraction, phones=phones)
     sections: dict[str, Section] = {}

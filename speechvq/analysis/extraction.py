@@ -38,7 +38,7 @@ from speechvq.analysis.mfcc_codes import (
 )
 from speechvq.analysis.phone_intervals import PhoneSource, label_frames
 from speechvq.analysis.pitch import measure_pitch
-from speechvq.analysis.representations import RepresentationWriter
+from speechvq.analysis.representations import RepresentationWriter, seed_by_name
 from speechvq.data.audio import Waveform, decode_flac
 from speechvq.data.corpus import list_partitions, read_utterances
 from speechvq.data.length_batches import batch_by_length
@@ -50,6 +50,8 @@ from speechvq.models.pretrain_model import PretrainModel
 _KMEANS_FRAMES_AN_ENTRY = 100
 _KMEANS_DISTANCES = 32_000_000
 """So many distances at a time are computed while centroids are fitted, to bound memory."""
+_PITCH_UTTERANCES = 500
+"""About so many of each language have their pitch measured, to match voices by."""
 _COLUMNS = (
     *("audio", "num_samples", "text", "source", "speaker", "recording", "path"),
     *("start_seconds", "end_seconds"),
@@ -158,11 +160,11 @@ def extract(
     groups |= {name: groups.get(MODEL, 1) for name in controls}
     progress = create_progress(total)
     attention = None
+    present = {language: count for language, count in counts.items() if count}
     if config.num_attention_utterances:
-        present = {language: count for language, count in counts.items() if count}
         wanted = config.num_attention_utterances
         attention = AttentionPass(model, present, wanted, config.seed)
-    run = _Run(config, model, controls, layers, phones, attention)
+    run = _Run(config, model, controls, layers, phones, attention, present)
     with ExitStack() as stack:
         table = stack.enter_context(CodeTableWriter(Path(config.output) / CODES_FILE, groups))
         samples = RepresentationWriter(Path(config.output), layers, share=share, seed=config.seed)
@@ -285,7 +287,9 @@ class _Run:
         layers: list[int],
         phones: PhoneSource | None,
         attention: AttentionPass | None,
+        counts: dict[str, int],
     ) -> None:
+        self._counts = counts
         self._config, self._model, self._layers = config, model, layers
         self._controls, self._phones, self._mfcc = controls, phones, MfccExtractor()
         self._attention = attention
@@ -331,6 +335,13 @@ class _Run:
             self.seconds[row.language] = self.seconds.get(row.language, 0.0) + row.num_seconds
         table.add(rows)
 
+    def _wants_pitch(self, row: Utterance) -> bool:
+        """Whether voices are matched on it: one of a draw, where there are languages to match."""
+        if len(self._counts) < 2:
+            return False
+        share = _PITCH_UTTERANCES / self._counts[row.language]
+        return bool(seed_by_name(f"pitch\0{row.id}", self._config.seed).random() < share)
+
     def _create_rows(
         self,
         row: Utterance,
@@ -344,7 +355,7 @@ class _Run:
             features = self._mfcc.compute(waveform, times)
             codes |= {name: one.encode(features) for name, one in self._controls.items()}
         found = self._phones.find(row, waveform) if self._phones is not None else None
-        if own is not None and found is not None:
+        if own is not None and found is not None and self._wants_pitch(row):
             self.pitch[row.id] = measure_pitch(waveform)
         if self._attention is not None:
             self._attention.add(row, waveform, found)
