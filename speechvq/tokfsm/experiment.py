@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -168,8 +168,3 @@ def _evaluate(model: TokenModel, machine: StateMachine, config: TokfsmConfig) ->
         loss=float(torch.stack(losses).sum()) / len(texts),
         legal=float(machine.find_legal(written).double().mean()),
     )
-
-
-def find_headline(scores: Sequence[CodebookScores], place: Place) -> CodebookScores | None:
-    """The scores of the first codebook at a place; None where there is no bottleneck."""
-    return next((one for one in scores if one.place == place), None)
