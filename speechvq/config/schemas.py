@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from speechvq.models.config import PretrainModelConfig, QuantizerConfig
 from speechvq.models.config_json import QUANTIZER_KINDS
 from speechvq.models.presets import PRESETS, create_gumbel, create_preset
+from speechvq.tokfsm.config import PRESETS as TOKFSM_PRESETS
 from speechvq.training.presets import create_training_preset
 
 
@@ -33,6 +34,9 @@ def register_schemas(name: str, schema: type[Any], overrides: Iterable[str] = ()
     store = ConfigStore.instance()
     if name not in ("pretrain", "finetune", "self_train"):
         store.store(name=f"{name}_schema", node=schema)
+        if name == "tokfsm":
+            for preset, node in TOKFSM_PRESETS.items():
+                store.store(group="preset", name=preset, node=node, package="_global_")
         return
     # A quantiser of any kind may be merged into the base of all kinds, but not into another kind.
     architecture = replace(create_preset("tiny"), quantizer=QuantizerConfig())

@@ -38,6 +38,7 @@ from speechvq.models.vocabulary import (
     CharacterVocabulary,
     Vocabulary,
 )
+from speechvq.nn.bottleneck_sites import list_bottlenecks
 
 if TYPE_CHECKING:
     import onnx
@@ -101,6 +102,11 @@ def export_onnx(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ModelError(f"{output} must be a new or empty directory; choose another name.")
     model = load_ctc_model(source)
+    if list_bottlenecks(model):
+        raise ModelError(
+            f"{source} has bottlenecks of codes, which cannot be exported; export the model that "
+            "it was made from."
+        )
     languages = list(model.vocabularies) if language is None else [language]
     if language is not None and language not in model.vocabularies:
         raise ModelError(

@@ -132,3 +132,37 @@ class FilesProgress(_Line):
             f"{format_clock(done)} of about {format_clock(total)} of audio, "
             f"{speed:.3g} x real time, {left} left"
         )
+
+
+class StepsProgress(_Line):
+    """Progress through a known number of training steps.
+
+    Args:
+        verb: What is done, at the beginning of the line.
+        num_steps: Steps to go through.
+        stream: Where the line goes; standard error by default.
+    """
+
+    def __init__(self, verb: str, num_steps: int, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._verb, self._total = verb, num_steps
+        self._done = 0
+        self._loss = 0.0
+
+    def advance(self, loss: float) -> None:
+        """Notes that a step is done; the last one closes the line."""
+        self._done += 1
+        self._loss = loss
+        if self._done == self._total:
+            self.close()
+        else:
+            self._renew()
+
+    def describe(self, elapsed: float) -> str:
+        """Returns the line after so many seconds of work."""
+        speed = self._done / elapsed if elapsed > 0 else 0.0
+        left = format_clock((self._total - self._done) / speed) if speed else "?"
+        return (
+            f"{self._verb}: step {self._done:,} of {self._total:,}, loss {self._loss:.4f}, "
+            f"{speed:.3g} steps a second, {left} left"
+        )

@@ -61,6 +61,9 @@ def render_model_card(
             f"{quantizer['codebook_size']} entries.",
             "",
         ]
+    if bottlenecks := document.get("bottlenecks"):
+        places = ", ".join(f"{one['layer']} {one['site']}" for one in bottlenecks)
+        lines += [f"Bottlenecks of codes (layer and site): {places}.", ""]
     if num_labels:
         lines += ["| language | labels |", "|---|---|"]
         lines += [f"| {language} | {number} |" for language, number in num_labels.items()]

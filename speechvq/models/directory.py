@@ -1,8 +1,8 @@
 """Model directories: how a model is stored, without pickle (safetensors and JSON only).
 
     model.safetensors   weights in fp32 as trained
-    config.json         {"format", "format_version", "kind", "model", "training", "corpus"}; a
-                        closed schema
+    config.json         {"format", "format_version", "kind", "model", "training", "corpus"}, and
+                        "bottlenecks" where there are some; a closed schema
     vocab.json          recognisers: {language: vocabulary}
     metrics.json        what was measured, free form
     README.md           model card, generated
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from speechvq.durable import sync_directory, sync_files
 from speechvq.errors import ConfigError, ModelError
 from speechvq.models import json_files
+from speechvq.models.bottlenecks import attach_from_json, bottlenecks_to_json
 from speechvq.models.build import create_ctc_model, create_pretrain_model
 from speechvq.models.card import render_model_card
 from speechvq.models.config import CTCModelConfig, PretrainModelConfig
@@ -50,6 +51,7 @@ _MAX_NUMBER = 1 << 20
 """No width, count or kernel is larger; memory is asked for before weights are compared."""
 _MAX_MELS = 4096
 _CONFIG_KEYS = ["format", "format_version", "kind", "model", "training", "corpus"]
+_BOTTLENECKS = "bottlenecks"
 
 
 def save_model(
@@ -82,6 +84,8 @@ def save_model(
         "training": training,
         "corpus": corpus,
     }
+    if bottlenecks := bottlenecks_to_json(model):
+        document[_BOTTLENECKS] = bottlenecks
     directory.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
@@ -136,6 +140,11 @@ def load_model(directory: str | Path) -> PretrainModel | CTCModel:
             f"{directory}: {CONFIG_FILE} and {VOCABULARY_FILE} describe no model that can be built "
             f"({str(error)[:200]}); copy the directory again from where it was made."
         ) from error
+    if _BOTTLENECKS in document:
+        path = f"{directory / CONFIG_FILE}: {_BOTTLENECKS}"
+        _check_numbers(document[_BOTTLENECKS], path, num_tensors=len(weights))
+        with torch.device("meta"):
+            attach_from_json(model, document[_BOTTLENECKS], path)
     _load_weights(model, weights, directory / WEIGHTS_FILE)
     return model.eval()
 
@@ -187,7 +196,8 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
             f"{path}: format_version must be {FORMAT_VERSION}, but is {version!r}; use the "
             "speechvq version that wrote it."
         )
-    check_keys(document, _CONFIG_KEYS, str(path))
+    present = [_BOTTLENECKS] if _BOTTLENECKS in document else []
+    check_keys(document, [*_CONFIG_KEYS, *present], str(path))
     for key in ("training", "corpus"):
         if not isinstance(document[key], dict | None):
             raise ModelError(f"{path}: {key} must be an object or null; copy the directory again.")

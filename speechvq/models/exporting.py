@@ -26,6 +26,7 @@ from speechvq.models.exporting_recognizers import (
 )
 from speechvq.models.interop_huggingface import config_to_huggingface, state_to_huggingface
 from speechvq.models.pretrain_model import PretrainModel
+from speechvq.nn.bottleneck_sites import list_bottlenecks
 
 _Files = dict[str, dict[str, Any]]
 """JSON by name."""
@@ -77,6 +78,11 @@ def export_model(
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ModelError(f"{output} must be a new or empty directory; choose another name.")
     model = load_model(source)
+    if list_bottlenecks(model):
+        raise ModelError(
+            f"{source} has bottlenecks of codes, for which transformers has no place; export the "
+            "model that it was made from."
+        )
     if isinstance(model, CTCModel):
         languages = choose_languages(model, language)
         notes = [*_list_notes(model.config), *list_recognizer_notes(model, languages)]

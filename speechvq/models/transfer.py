@@ -15,6 +15,7 @@ from speechvq.models.config_json import config_from_json, config_to_json
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_ctc_model, load_model
 from speechvq.models.vocabulary import Vocabulary
+from speechvq.nn.bottleneck_sites import attach_alike
 
 
 def init_ctc_from_pretrained(
@@ -22,8 +23,8 @@ def init_ctc_from_pretrained(
     vocabularies: Mapping[str, Vocabulary],
     overrides: Mapping[str, object] | None = None,
 ) -> CTCModel:
-    """Makes a recogniser whose encoder is a pretrained one, or another recogniser's, and whose
-    heads are new.
+    """Makes a recogniser whose encoder is a pretrained one, or another recogniser's, with the
+    bottlenecks that it has, and whose heads are new.
 
     Args:
         directory: A model directory of either kind.
@@ -45,6 +46,7 @@ def init_ctc_from_pretrained(
     for key, value in (overrides or {}).items():
         _override(document, key, value)
     model = create_ctc_model(config_from_json(CTCModelConfig, document, "overrides"), vocabularies)
+    attach_alike(model, pretrained)
     try:
         model.encoder.load_state_dict(pretrained.encoder.state_dict())
     except RuntimeError as error:
@@ -111,7 +113,9 @@ def reset_top_layers(model: CTCModel, num_layers: int) -> None:
         )
     if num_layers == 0:
         return
-    new = create_ctc_model(model.config, model.vocabularies).encoder.transformer.layers
+    fresh = create_ctc_model(model.config, model.vocabularies)
+    attach_alike(fresh, model)
+    new = fresh.encoder.transformer.layers
     for number in range(len(layers) - num_layers, len(layers)):
         layers[number].load_state_dict(new[number].state_dict())
 

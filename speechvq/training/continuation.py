@@ -16,6 +16,7 @@ from speechvq.errors import ConfigError
 from speechvq.models.config import Features, FSQConfig, PretrainModelConfig
 from speechvq.models.directory import read_model_config
 from speechvq.models.pretrain_model import PretrainModel
+from speechvq.nn.bottleneck_sites import attach_alike
 from speechvq.training.report import get_task_loss
 
 SHAPES_OF_ENCODER = (
@@ -146,6 +147,7 @@ def load_kept(
 ) -> Kept:
     """Copy what fits from a model into a new one; see `find_kept`."""
     kept = find_kept(source, model, fresh)
+    attach_alike(model, source)
     model.encoder.load_state_dict(source.encoder.state_dict())
     if kept.quantizer:
         model.quantizer.load_state_dict(source.quantizer.state_dict())

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from speechvq.deploy.progress import ProgressLine, format_clock
+from speechvq.deploy.progress import ProgressLine, StepsProgress, format_clock
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,16 @@ def test_nothing_to_do_is_no_error():
     stream = io.StringIO()
     ProgressLine("evaluate", 0.0, stream).close()
     assert "100%" in stream.getvalue()
+
+
+def test_steps_tell_loss_and_time_left_and_the_last_one_closes():
+    stream = io.StringIO()
+    progress = StepsProgress("tokfsm", 4, stream)
+    progress.advance(2.5)
+    line = progress.describe(elapsed=2.0)
+    assert "step 1 of 4, loss 2.5000, 0.5 steps a second" in line
+    assert line.endswith("0:06 left")
+    assert stream.getvalue() == ""
+    for loss in (2.0, 1.5, 1.0):
+        progress.advance(loss)
+    assert "step 4 of 4, loss 1.0000" in stream.getvalue()
