@@ -125,10 +125,17 @@ def _describe(name: str, layers: Sequence[int], probes: Sequence[ProbeResult]) -
     values = [one.accuracy.value for one in probes]
     place = int(np.nanargmax(values))
     best = probes[place]
+    begin = f"A probe reads the {name} best from layer {layers[place]}:"
+    if not (best.accuracy.low > best.chance and best.accuracy.value > best.null_high):
+        begin = (
+            f"That a probe can read the {name} from any layer is not shown; best, from layer "
+            f"{layers[place]}, is a"
+        )
     return (
-        f"A probe reads the {name} best from layer {layers[place]}: mean recall "
+        f"{begin} mean recall "
         f"{format_estimate(best.accuracy)} of {len(best.classes)} classes, where guessing gives "
-        f"{best.chance:.2f} and permuted labels {best.null_mean:.2f} (p = {best.p_value:.2g}), "
+        f"{best.chance:.2f} and permuted labels {best.null_mean:.2f}, {best.null_high:.2f} at most "
+        f"(p = {best.p_value:.2g}), "
         f"n = {best.num_groups} groups that were not learnt from; from the first layer "
         f"{values[0]:.2f}, from the last {values[-1]:.2f}."
     )

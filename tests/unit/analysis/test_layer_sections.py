@@ -87,3 +87,23 @@ def test_short_utterances_say_why() -> None:
     assert "no utterance has 21 frames" in str(
         create_attention_section(AttentionTally(), 0.02).missing
     )
+
+
+def test_a_probe_that_reads_nothing_is_not_said_to_read() -> None:
+    rng = np.random.default_rng(1)
+    languages = np.tile(["hin_Deva", "kan_Knda"], 20)
+    speakers = np.array([f"s{row // 2}-{row % 2}" for row in range(40)])
+    found = run_layer_probes([rng.normal(size=(40, 4))], languages, speakers, 0, QUICK)
+    section = create_layer_section([0], {"language": found}, {})
+    assert section.findings[0].startswith("That a probe can read the language from any layer is")
+
+
+def test_attention_of_long_utterances_is_said_to_be_missing() -> None:
+    tally = AttentionTally()
+    assert "3 utterances are longer than 40 s" in str(
+        create_attention_section(tally, 0.02, num_too_long=3).missing
+    )
+    tally.add(0, torch.eye(60, dtype=torch.float64)[None, None].repeat(2, 1, 1, 1), [60, 60])
+    section = create_attention_section(tally, 0.02, num_too_long=3)
+    assert any("3 utterances are longer than 40 s" in text for text in section.limits)
+    assert section.numbers["layers"] == [1]
