@@ -68,6 +68,8 @@ def create_phone_section(
             missing="no frame has a phone. Give files with `alignments=`, or a recogniser of these "
             "languages with `recognizer=`, whose alignments need transcripts.",
         )
+    if scores[0].num_phones < 2:
+        return Section(title=TITLE, missing="there is one phone only, so nothing to be told apart.")
     score_tables = [_create_score_table(scores)]
     numbers: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
     limits = [
@@ -305,7 +307,7 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
     rows: list[list[Cell | Value]] = [
         [
             *(score.name, score.num_frames, score.num_phones, score.num_codes, score.perplexity),
-            *(score.pnmi, f"{score.pnmi_low:.3f}–{score.pnmi_high:.3f}", score.pnmi_chance),
+            *(score.pnmi, _show_interval(score), score.pnmi_chance),
             *(score.pnmi_adjusted, score.phone_purity, score.phone_purity_chance),
             *(score.cluster_purity, f"{score.num_units} {score.unit}s"),
         ]
@@ -316,6 +318,11 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
         "column “above chance”, (PNMI − chance) / (1 − chance)."
     )
     return Table(columns=columns, rows=rows, caption=caption)
+
+
+def _show_interval(score: CodePhoneScores) -> str:
+    known = math.isfinite(score.pnmi_error)
+    return f"{score.pnmi_low:.3f}–{score.pnmi_high:.3f}" if known else ""
 
 
 def _describe(scores: Sequence[CodePhoneScores]) -> str:
@@ -335,10 +342,13 @@ def _describe(scores: Sequence[CodePhoneScores]) -> str:
         verdict = " That it tells more or less than k-means is not shown."
         if abs(difference) > 1.96 * math.hypot(*errors):
             verdict = f" It tells {'more' if difference > 0 else 'less'} than k-means does."
+    interval = "no interval"
+    if math.isfinite(own.pnmi_error):
+        interval = f"95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f}"
     return (
         f"The model's best codebook takes away {100 * own.pnmi:.1f} % of the uncertainty about the "
-        f"phone (PNMI; 95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f} over "
-        f"{own.num_units} {own.unit}s; chance {100 * own.pnmi_chance:.1f} %; n = "
+        f"phone (PNMI; {interval} over {own.num_units} {own.unit}s; chance "
+        f"{100 * own.pnmi_chance:.1f} %; n = "
         f"{own.num_frames:,} frames, {own.num_phones} phones, code perplexity "
         f"{own.perplexity:.0f}); above chance that is {100 * own.pnmi_adjusted:.1f} %"
         f"{''.join(f', {rival}' for rival in rivals)}.{verdict}"
@@ -369,7 +379,7 @@ def _add_shift(section: Section, table: CodeTable, frame_seconds: float) -> None
     }
     section.numbers["shift"] = {"frames": list(_SHIFTS), "pnmi": curves}
     own = curves[MODEL]
-    zero, highest = own[_SHIFTS.index(0)], max(own)
+    zero, highest = own[_SHIFTS.index(0)], float(np.nanmax([0.0, *own]))
     best = {maker: step * find_peak(_SHIFTS, curve) for maker, curve in curves.items()}
     section.numbers["shift"]["best_milliseconds"] = best
     section.findings.append(

@@ -18,7 +18,9 @@ from speechvq.analysis.code_phones import (
     score_features,
 )
 from speechvq.analysis.code_table import CodeTableWriter, UtteranceFrames, open_code_table
+from speechvq.analysis.config import AnalyzeConfig
 from speechvq.analysis.phone_counts import compute_shift_curve, count_phones
+from speechvq.analysis.phone_section import create_phone_section
 from speechvq.analysis.phones import compute_pnmi, count_pairs
 
 
@@ -214,3 +216,10 @@ def test_neighbours_that_sound_alike_are_found_and_others_are_not():
     assert far.rho < near.null_high + 0.1
     assert compare_distances("c", "x", vectors[:4], sounds[:4], seed=1) is None
     assert compare_distances("c", "x", np.ones((9, 2)), sounds[:9], seed=1) is None
+
+
+def test_one_phone_says_that_there_is_nothing_to_tell_apart(tmp_path):
+    table = create_table(tmp_path, [("s/x", "hin_Deva", ["a"] * 6, [[n % 3] for n in range(6)])])
+    config = AnalyzeConfig(corpus="c", model="m", output="o")
+    section = create_phone_section(config, table, None, frame_seconds=0.02, languages=["hin_Deva"])
+    assert section.missing == "there is one phone only, so nothing to be told apart."
