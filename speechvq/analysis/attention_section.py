@@ -31,7 +31,7 @@ def create_attention_section(
     """Writes down where heads look.
 
     A head counts as local where the interval of its share of weight within the widest window is
-    above one half, and above the shuffled null. Layers are counted from 1, as in the section on
+    above one half, and above both nulls. Layers are counted from 1, as in the section on
     layers: there 0 is the input of the first, and l what the l-th gives.
 
     Args:
@@ -51,6 +51,10 @@ def create_attention_section(
     if not layers:
         why = f"no utterance has {tally.min_frames} frames, more than the widest window."
         return Section(title=TITLE, missing=f"{why} {too_long}" if num_too_long else why)
+    broken = [one for one in layers if not np.isfinite(tally.get_means(one).distance).all()]
+    layers = [layer for layer in layers if layer not in broken]
+    if not layers:
+        return Section(title=TITLE, missing="the weights are no numbers: did the model diverge?")
     means = [tally.get_means(layer) for layer in layers]
     errors = [tally.get_errors(layer) for layer in layers]
     share = np.stack([one.local[:, _WIDEST] for one in means])  # (L, H)
@@ -58,7 +62,7 @@ def create_attention_section(
     shuffled = np.stack([one.shuffled_local[:, _WIDEST] for one in means])
     uniform = np.stack([one.uniform_local[:, _WIDEST] for one in means])
     distance = np.stack([one.distance for one in means]) * 1000 * frame_seconds  # (L, H) ms
-    is_local = (low > 0.5) & (low > shuffled)
+    is_local = low > np.maximum(np.maximum(shuffled, uniform), 0.5) + 1e-9
     reach = 1000 * frame_seconds * WINDOWS[_WIDEST]
     count = tally.get_count(layers[0])
     uniform_distance = np.mean([one.uniform_distance.mean() for one in means])
@@ -66,8 +70,8 @@ def create_attention_section(
         title=TITLE,
         findings=[
             f"{is_local.sum()} of {is_local.size} heads put more than half of their weight within "
-            f"{reach:.0f} ms to each side (lower end of the 95 % interval, and above the shuffled "
-            f"null); the mean share over heads is {share.mean():.2f}, where uniform attention has "
+            f"{reach:.0f} ms to each side (lower end of the 95 % interval, and above both "
+            f"nulls); the mean share over heads is {share.mean():.2f}, where uniform attention has "
             f"{uniform.mean():.2f} and rows exchanged between queries {shuffled.mean():.2f}, "
             f"n = {count} utterances.",
             f"The mean distance is {distance.mean():.0f} ms (heads: {distance.min():.0f} to "
@@ -79,6 +83,9 @@ def create_attention_section(
             "over utterances; those of one speaker are alike."
         ],
     )
+    if broken:
+        names = ", ".join(str(layer + 1) for layer in broken)
+        section.warnings.append(f"Layers {names} hold what is no number: did the model diverge?")
     if num_too_long:
         section.limits.append(too_long)
     if count < 2:

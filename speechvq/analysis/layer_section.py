@@ -102,6 +102,18 @@ def create_layer_section(
     section = Section(title=TITLE)
     for name, found in made.items():
         section.findings.append(_describe(name, layers, found))
+    broken = sorted(
+        {
+            layer
+            for found in made.values()
+            for layer, one in zip(layers, found, strict=True)
+            if one.reason
+        }
+    )
+    if broken:
+        section.warnings.append(
+            f"Layers {', '.join(map(str, broken))} hold what is no number: did the model diverge?"
+        )
     section.limits.extend(f"No probe for {name}: {reason}." for name, reason in left.items())
     if made:
         section.figures.append(_draw_probes(layers, made))
@@ -128,8 +140,8 @@ def _describe(name: str, layers: Sequence[int], probes: Sequence[ProbeResult]) -
     begin = f"A probe reads the {name} best from layer {layers[place]}:"
     if not (best.accuracy.low > best.chance and best.accuracy.value > best.null_high):
         begin = (
-            f"That a probe can read the {name} from any layer is not shown; best, from layer "
-            f"{layers[place]}, is a"
+            f"That a probe can read the {name} from any layer is not shown; best from layer "
+            f"{layers[place]}:"
         )
     return (
         f"{begin} mean recall "

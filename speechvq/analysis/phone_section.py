@@ -25,16 +25,15 @@ from speechvq.analysis.code_phones import (
 )
 from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.phone_counts import PhoneCounts, compute_shift_curve, count_phones, find_peak
+from speechvq.analysis.phone_counts import PhoneCounts, count_phones
 from speechvq.analysis.section import Figure, Section, Table
+from speechvq.analysis.time_shift import add_shift
 from speechvq.errors import MissingDependencyError
 from speechvq.nn.quantizer import Quantizer
 from speechvq.reporting.cells import Cell, Value
-from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
+from speechvq.reporting.charts import draw_heat_map
 
 TITLE = "Codes and phones"
-_SHIFTS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
-_CLEARLY_BETTER = 1.05
 _MUCH_CHANCE = 0.2
 _MAX_CODES = 160
 _MAX_ROWS = 60
@@ -97,7 +96,8 @@ def create_phone_section(
         limits=limits,
         numbers=numbers,
     )
-    _add_shift(section, table, frame_seconds)
+    errors = [one.pnmi_error for one in scores if one.name.startswith(f"{MAKER_NAMES[MODEL]}, c")]
+    add_shift(section, table, frame_seconds, max(errors))
     for group in parts:
         section.figures.append(group.draw())
     articulation = _find_articulation(section, parts[0].counts.phones)
@@ -369,48 +369,6 @@ def _warn_sparse(scores: Sequence[CodePhoneScores]) -> list[str]:
         "there are too few frames for so many codes or combinations. Read the column “above "
         "chance” there, or analyse more audio."
     ]
-
-
-def _add_shift(section: Section, table: CodeTable, frame_seconds: float) -> None:
-    step = 1000 * frame_seconds
-    curves = {
-        maker: compute_shift_curve(table, table.list_columns(maker), _SHIFTS)
-        for maker in table.groups
-    }
-    section.numbers["shift"] = {"frames": list(_SHIFTS), "pnmi": curves}
-    own = curves[MODEL]
-    zero, highest = own[_SHIFTS.index(0)], float(np.nanmax([0.0, *own]))
-    best = {maker: step * find_peak(_SHIFTS, curve) for maker, curve in curves.items()}
-    section.numbers["shift"]["best_milliseconds"] = best
-    section.findings.append(
-        f"Codes know most about the phone that the alignments name {best[MODEL]:+.0f} ms later."
-    )
-    if highest > _CLEARLY_BETTER * zero:
-        rival = best.get("kmeans")
-        blame = ""
-        if rival is not None:
-            alike = abs(rival - best[MODEL]) < step / 2
-            blame = (
-                f" Codes of MFCC say {rival:+.0f} ms, so it "
-                f"{'lies in the alignments' if alike else 'may lie in the model'}."
-            )
-        section.warnings.append(
-            f"PNMI is {zero:.3f} with the alignments as they are and {highest:.3f} when phones are "
-            f"taken some {best[MODEL]:.0f} ms later: alignments and audio may be shifted against "
-            f"each other.{blame} `alignment_shift={-best[MODEL] / 1000:.3f}` on top of what was "
-            "given moves them; find the value on other utterances than those of the result."
-        )
-    picture = draw_lines(
-        [
-            Series(name=MAKER_NAMES[maker], x=[step * shift for shift in _SHIFTS], y=curve)
-            for maker, curve in curves.items()
-        ],
-        x_label="phones taken so much later, ms",
-        y_label="PNMI, mean over codebooks",
-    )
-    section.figures.append(
-        Figure(picture=picture, caption="How well frames and alignments fit together in time")
-    )
 
 
 def _find_articulation(section: Section, phones: Sequence[str]) -> Articulation | None:

@@ -296,11 +296,13 @@ def _list_limits(sources: SourceComparison, pairs: Sequence[PairSharing]) -> lis
 
 def _list_alone(usage: CodeUsage) -> list[str]:
     alone = [name for name in usage.languages if name not in usage.compared]
+    if len(usage.compared) < 2:
+        alone = usage.languages
     if not alone:
         return []
     return [
         f"How far {', '.join(alone)} {'is' if len(alone) == 1 else 'are'} from other languages in "
-        f"the use of codes is not known: that needs two {usage.unit}s of each."
+        f"the use of codes is not known: that needs two {usage.unit}s of each language."
     ]
 
 

@@ -111,7 +111,7 @@ def measure_usage(
     observed = _describe(units, owners, min_frames)
     null = [_describe(units, rng.permutation(owners), min_frames) for _ in range(num_permutations)]
     distances = _compare_languages(sides, names, num_splits, rng)
-    known = _find_known(distances)
+    known = _find_known(distances, [len(side) for side in sides])
     distances = distances[np.ix_(known, known)]
     compared = [languages[place] for place in known]
     mixed = np.array([one[2] for one in null])
@@ -165,11 +165,15 @@ def _describe(
     return shared, entropy, float((np.nan_to_num(entropy) * weights).sum())
 
 
-def _find_known(distances: FloatArray) -> list[int]:
-    """Places of the languages that are left when those without distances are taken away."""
+def _find_known(distances: FloatArray, sizes: list[int]) -> list[int]:
+    """Places of the languages that are left when those without distances are taken away, the
+    smallest first.
+    """
     known = list(range(len(distances)))
     while (unknown := np.isnan(distances[np.ix_(known, known)])).any():
-        del known[int(unknown.sum(0).argmax())]
+        missing = unknown.sum(0).tolist()
+        worst = max(range(len(known)), key=lambda at: (missing[at], -sizes[known[at]]))
+        del known[worst]
     return known
 
 

@@ -22,6 +22,8 @@ from speechvq.analysis.config import AnalyzeConfig
 from speechvq.analysis.phone_counts import compute_shift_curve, count_phones
 from speechvq.analysis.phone_section import create_phone_section
 from speechvq.analysis.phones import compute_pnmi, count_pairs
+from speechvq.analysis.section import Section
+from speechvq.analysis.time_shift import add_shift
 
 
 def create_table(tmp_path, utterances):
@@ -170,6 +172,21 @@ def test_phones_that_lag_show_in_the_shift_curve(tmp_path):
     curve = compute_shift_curve(table, ["group_0"], [-2, 0, 2])
     assert curve[2] == pytest.approx(1)
     assert max(curve[:2]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("lag", "error", "is_told"), [(2, 0.01, True), (2, 0.6, False), (0, 0, False)]
+)
+def test_alignments_that_lag_are_told_unless_it_may_be_noise(tmp_path, lag, error, is_told):
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 5, 200)
+    phones = [*[None] * lag, *(f"p{code}" for code in codes[: 200 - lag])]
+    table = create_table(tmp_path, [(None, "hin_Deva", phones, codes[:, None])])
+    section = Section(title="Codes")
+    add_shift(section, table, 0.02, error)
+    assert section.numbers["shift"]["best_milliseconds"]["group"] == pytest.approx(20 * lag, abs=1)
+    assert any("`alignment_shift=-0.04" in text for text in section.warnings) == is_told
+    assert len(section.warnings) == is_told
 
 
 def test_shifts_do_not_cross_utterances(tmp_path):

@@ -128,3 +128,5 @@ def test_a_language_of_one_utterance_has_no_halves() -> None:
     assert found.distances.shape == (2, 2)
     assert np.isfinite(found.distances).all()
     assert sorted(found.dendrogram.order) == [0, 1]
+    pair = counts.select(np.isin(counts.languages, LANGUAGES[:2]))
+    assert measure_usage(pair, np.random.default_rng(1)).compared == LANGUAGES[:1]
