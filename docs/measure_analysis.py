@@ -156,7 +156,7 @@ class Measurement:
         )  # fmt: skip
         return self.work / "aligner" / "model"
 
-    def measure_sharing(self, shift: str) -> dict[str, Any]:
+    def measure_sharing(self, shift: str) -> dict[str, dict[str, Any]]:
         """Sharing over four languages of three families."""
         keys = [
             f"language=[{','.join(PAIRED)}]", "split=[train]", f"limit={UTTERANCES}", shift,
@@ -196,9 +196,9 @@ class Measurement:
                 *(f"SimVQ: {text}" for text in own["sharing"]["findings"][1:]),
             ],
         )  # fmt: skip
-        return own
+        return sections
 
-    def measure_claims(self, sharing: dict[str, Any]) -> None:
+    def measure_claims(self, sharing: dict[str, dict[str, Any]]) -> None:
         """Layers and attention on one source with many speakers, and the three claims."""
         keys = ["split=[train]", "where='source=common_voice'"]
         found = {
@@ -301,28 +301,37 @@ def _probe_row(name: str, target: str, layers: dict[str, Any]) -> list[object]:
     ]  # fmt: skip
 
 
-def _judge(sharing: dict[str, Any], found: dict[str, dict[str, Any]]) -> list[str]:
+def _judge(sharing: dict[str, dict[str, Any]], found: dict[str, dict[str, Any]]) -> list[str]:
     """The paper's three claims, each upheld or not by a rule that is said."""
-    pairs = sharing["sharing"]["pairs"]["codebook 0"]
-    shared = ["–".join(pair["languages"]) for pair in pairs if pair["decision"] == "shared"]
-    nearer = sum((pair["matching_p_value"] or 1) < 0.05 for pair in pairs)
+    pairs = {name: sections["sharing"]["pairs"]["codebook 0"] for name, sections in sharing.items()}
+    shared = {
+        name: ["–".join(pair["languages"]) for pair in measured if pair["decision"] == "shared"]
+        for name, measured in pairs.items()
+    }
+    trained = pairs["SimVQ, 2,400 updates"]
+    nearer = sum((pair["matching_p_value"] or 1) < 0.05 for pair in trained)
     best = {
         name: max(sections["layers"]["probes"]["family"], key=lambda one: one["accuracy"]["value"])
         for name, sections in found.items()
     }
     own, random = best["SimVQ, 2,400 updates"]["accuracy"], best["untrained"]["accuracy"]
     heads = found["SimVQ, 2,400 updates"]["attention"]
-    told = own["low"] > best["SimVQ, 2,400 updates"]["null_high"]
+    highest = best["SimVQ, 2,400 updates"]["null_high"]
+    told = own["low"] > highest
     learned = own["low"] > random["value"]
-    verdict = f"upheld for {', '.join(shared)}" if shared else "not upheld"
+    own_pairs = ", ".join(shared["SimVQ, 2,400 updates"])
+    verdict = f"upheld for {own_pairs}" if own_pairs else "not upheld"
     return [
-        f"Claim 1, similar sounds share codes across languages: {verdict} (of {len(pairs)} pairs, "
-        f"decided as in the table before); in {nearer} pairs the same phones lie nearer than "
-        "phones paired at random (p < 0.05). Language and source travel together there.",
+        f"Claim 1, similar sounds share codes across languages: {verdict} (of {len(trained)} "
+        f"pairs, decided as in the table before); in {nearer} pairs the same phones lie nearer "
+        "than phones paired at random (p < 0.05). Untrained codes are shared for "
+        f"{', '.join(shared['untrained']) or 'no pair'}. Language and source travel together "
+        "there.",
         f"Claim 2, layers tell families apart: {'upheld' if told else 'not upheld'} (best layer "
-        f"{own['value']:.2f}, 95 % {own['low']:.2f} – {own['high']:.2f}, above all permutations); "
-        f"that pretraining brought it about is {'shown' if learned else 'not shown'}: the "
-        f"untrained model reaches {random['value']:.2f}.",
+        f"{own['value']:.2f}, 95 % {own['low']:.2f} – {own['high']:.2f}; highest of permuted "
+        f"{highest:.2f}); that pretraining brought it about is "
+        f"{'shown' if learned else 'not shown'}: the untrained model reaches "
+        f"{random['value']:.2f}.",
         f"Claim 3, heads look at short windows: "
         f"{'upheld' if 2 * heads['num_local_heads'] > heads['num_heads'] else 'not upheld'} "
         f"({heads['num_local_heads']} of {heads['num_heads']} heads have more than half of their "

@@ -19,6 +19,7 @@ from speechvq.analysis.layer_section import TITLE as LAYERS
 from speechvq.analysis.letter_phones import LetterPhones
 from speechvq.analysis.phone_intervals import PhoneInterval, PhoneSource
 from speechvq.analysis.phone_section import create_phone_section
+from speechvq.analysis.pitch import can_measure_pitch
 from speechvq.analysis.report import (
     REPORT_FILE,
     check_output,
@@ -251,12 +252,18 @@ def create_sharing_part(material: Material) -> Section:
     """Codes shared across languages."""
     extraction = material.extraction
     min_frames = max(SharingRule.min_frames, material.config.min_frames)
-    return create_sharing_of_table(
+    section = create_sharing_of_table(
         extraction.table,
         material.config.seed,
         pitch=extraction.pitch or None,
         rule=SharingRule(min_frames=min_frames),
     )
+    if not can_measure_pitch():
+        section.limits.append(
+            "Low and high voices were not matched: their pitch needs torchaudio, which "
+            '`pip install "speechvq[train]"` brings.'
+        )
+    return section
 
 
 def create_layer_part(material: Material) -> Section:

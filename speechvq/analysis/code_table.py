@@ -79,21 +79,33 @@ class CodeTableWriter:
     Args:
         path: Where the table will stand; it appears there only when it is complete.
         groups: See `create_schema`.
+        rows_a_group: Of the file; the last utterance of a group may go beyond.
 
     Attributes:
-        num_rows: Rows written so far: the number of the next one.
+        num_rows: Rows added so far: the number of the next one.
     """
 
-    def __init__(self, path: Path, groups: Mapping[str, int]) -> None:
+    def __init__(
+        self, path: Path, groups: Mapping[str, int], *, rows_a_group: int = 50_000
+    ) -> None:
+        self._rows_a_group = rows_a_group
         self._path = path
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._groups = dict(groups)
         self._schema = create_schema(groups)
-        self.num_rows = 0
+        self.num_rows = self._num_written = 0
+        self._waiting: list[UtteranceFrames] = []
 
     def add(self, batch: Sequence[UtteranceFrames]) -> None:
-        """Writes some utterances as one row group."""
-        batch = [one for one in batch if len(one.times)]
+        """Writes some utterances, as soon as there are enough of them for a row group."""
+        self._waiting += [one for one in batch if len(one.times)]
+        self.num_rows += sum(len(one.times) for one in batch)
+        if self.num_rows - self._num_written >= self._rows_a_group:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Writes what waits as one row group."""
+        batch, self._waiting = self._waiting, []
         if not batch:
             return
         lengths = [len(one.times) for one in batch]
@@ -115,7 +127,7 @@ class CodeTableWriter:
         arrays.append(pa.array(phones, type=pa.string()))
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         self._writer.write_table(table, row_group_size=len(table))
-        self.num_rows += len(table)
+        self._num_written += len(table)
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +146,17 @@ class CodeTableWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._writer.close()
-        if error is None:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        is_complete = False
+        try:
+            if error is None:
+                self._flush()
+                is_complete = True
+        finally:
+            self._writer.close()
+            if is_complete:
+                self._temporary.replace(self._path)
+            else:
+                self._temporary.unlink(missing_ok=True)
 
 
 def _repeat(values: Sequence[str | None], lengths: Sequence[int]) -> pa.Array:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchaudio.functional import detect_pitch_frequency
 
 from speechvq.analysis.code_counts import CodeCounts
 from speechvq.data.audio import Waveform
@@ -20,12 +20,19 @@ _HOP_SAMPLES = 160
 _MIN_SECONDS, _MAX_SECONDS = 0.5, 4.0
 
 
+def can_measure_pitch() -> bool:
+    """Whether torchaudio is installed (with the extra `train`)."""
+    return find_spec("torchaudio") is not None
+
+
 def measure_pitch(waveform: Waveform) -> float:
     """Returns the median pitch of the louder half of an utterance, Hz; NaN below half a second.
 
     Args:
         waveform: float32 (S,), 16 kHz; the first four seconds are taken.
     """
+    from torchaudio.functional import detect_pitch_frequency
+
     if len(waveform) < _MIN_SECONDS * SAMPLE_RATE:
         return float("nan")
     samples = torch.from_numpy(waveform[: round(_MAX_SECONDS * SAMPLE_RATE)])

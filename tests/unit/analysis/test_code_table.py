@@ -28,7 +28,7 @@ def create_rows(name: str, length: int, phones=None, speaker: str | None = "s/x"
 def test_the_table_has_the_columns_of_the_contract(tmp_path):
     path = tmp_path / "codes.parquet"
     first, second = create_rows("u1", 3, ["a", None, "sil"]), create_rows("u2", 2, None, None)
-    with CodeTableWriter(path, {"group": 2, "kmeans": 2}) as writer:
+    with CodeTableWriter(path, {"group": 2, "kmeans": 2}, rows_a_group=3) as writer:
         writer.add([first, create_rows("none", 0)])
         assert writer.num_rows == 3
         writer.add([second])
@@ -57,7 +57,7 @@ def test_the_table_has_the_columns_of_the_contract(tmp_path):
 def test_a_run_that_fails_leaves_no_table(tmp_path):
     path = tmp_path / "codes.parquet"
     writer = CodeTableWriter(path, {"group": 2, "kmeans": 2})
-    with pytest.raises(KeyError), writer:
+    with pytest.raises(KeyError), writer:  # told at the end, when what waits is written
         writer.add([replace(create_rows("u1", 3), codes={})])
     assert list(tmp_path.iterdir()) == []
 
