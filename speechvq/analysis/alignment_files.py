@@ -17,7 +17,7 @@ from typing import Any
 from speechvq.analysis.phone_intervals import PhoneInterval, name_phone
 from speechvq.data.audio import Waveform
 from speechvq.data.labels import read_labels
-from speechvq.data.records import Utterance
+from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.data.timed_label import Label
 from speechvq.errors import DataError
 
@@ -107,7 +107,7 @@ class AlignmentFiles:
                 f"{file}: name the recordings of the alignments by their paths in a .tsv."
             )
         self.counts.num_utterances += 1
-        num_seconds = len(waveform) / 16_000
+        num_seconds = len(waveform) / SAMPLE_RATE
         is_whole = utterance.start_seconds == 0 and "#" not in utterance.id
         found = []
         for begin, end, text in self._recordings[key]:

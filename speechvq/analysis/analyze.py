@@ -27,6 +27,7 @@ from speechvq.analysis.report import (
     write_analysis,
 )
 from speechvq.analysis.section import Section, Table
+from speechvq.analysis.sharing_rule import SharingRule
 from speechvq.analysis.table_sections import create_layers_of_samples, create_sharing_of_table
 from speechvq.data.audio import Waveform
 from speechvq.data.records import SAMPLE_RATE, Utterance
@@ -183,6 +184,11 @@ def create_data_section(material: Material) -> Section:
             "layers": extraction.layers,
         },
     )
+    section.warnings.extend(extraction.problems)
+    if extraction.num_too_short:
+        section.warnings.append(
+            f"{extraction.num_too_short:,} utterances are shorter than a frame and left out."
+        )
     if len(rows) == 1:
         section.limits.append("There is one language: nothing is said about sharing between them.")
     if phones.files is not None:
@@ -245,8 +251,12 @@ def create_codes_section(material: Material) -> Section:
 def create_sharing_part(material: Material) -> Section:
     """Codes shared across languages."""
     extraction = material.extraction
+    min_frames = max(SharingRule.min_frames, material.config.min_frames)
     section = create_sharing_of_table(
-        extraction.table, material.config.seed, pitch=extraction.pitch or None
+        extraction.table,
+        material.config.seed,
+        pitch=extraction.pitch or None,
+        rule=SharingRule(min_frames=min_frames),
     )
     if not can_measure_pitch():
         section.limits.append(
@@ -271,7 +281,9 @@ def create_attention_part(material: Material) -> Section:
         return Section(title=ATTENTION, missing="`num_attention_utterances` is 0.")
     hop = material.model.encoder.front_end.frame_samples
     examples = list(watched.examples.values())
-    return create_attention_section(watched.tally, hop / SAMPLE_RATE, examples)
+    return create_attention_section(
+        watched.tally, hop / SAMPLE_RATE, examples, num_too_long=watched.num_too_long
+    )
 
 
 PARTS: dict[str, Callable[[Material], Section]] = {

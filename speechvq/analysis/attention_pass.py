@@ -22,6 +22,8 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.pretrain_model import PretrainModel
 
 MAX_EXAMPLES = 3
+MAX_SECONDS = 40.0
+"""Longer utterances are not watched: a layer's weights are heads × frames² numbers."""
 _EXAMPLE_SECONDS = 2.0
 
 
@@ -36,6 +38,7 @@ class AttentionExample:
         weights: (L, H, T, T) float16, queries by keys; rows sum to 1 over the whole utterance.
         power: (F, K) power spectrogram of the span.
         phones: Phones of the utterance; none where unknown.
+        draw: Its random number, 0 to 1: the least of a language is shown.
     """
 
     utterance: str
@@ -44,6 +47,7 @@ class AttentionExample:
     weights: NDArray[np.float16]
     power: NDArray[np.float32]
     phones: list[PhoneInterval]
+    draw: float
 
 
 class AttentionPass:
@@ -68,6 +72,7 @@ class AttentionPass:
             language: num_utterances / len(counts) / count for language, count in counts.items()
         }
         self.tally = AttentionTally()
+        self.num_too_long = 0
         self.examples: dict[str, AttentionExample] = {}
 
     def add(
@@ -83,10 +88,13 @@ class AttentionPass:
         draw = seed_by_name(f"attention\0{utterance.id}", self._seed).random()
         if draw >= self._shares[utterance.language]:
             return
+        if len(waveform) > MAX_SECONDS * SAMPLE_RATE:
+            self.num_too_long += 1
+            return
         num_frames = self._model.num_frames(len(waveform))
-        known = self.examples.get(utterance.language)
-        wanted = len(self.examples) < MAX_EXAMPLES if known is None else not known.phones
-        wanted = wanted and num_frames >= self.tally.min_frames and (known is None or bool(phones))
+        wanted = num_frames >= self.tally.min_frames and self._prefers(
+            utterance.language, has_phones=bool(phones), draw=draw
+        )
         front_end = self._model.encoder.front_end
         hop = front_end.frame_samples
         first, last = _choose_span(num_frames, hop)
@@ -110,7 +118,17 @@ class AttentionPass:
                 weights=np.stack(kept),
                 power=compute_power(waveform[begin:end]),
                 phones=phones or [],
+                draw=draw,
             )
+
+    def _prefers(self, language: str, *, has_phones: bool, draw: float) -> bool:
+        """Whether an utterance is shown rather than the one that is kept, in whatever order they
+        come: those with phones first, then the least draw.
+        """
+        known = self.examples.get(language)
+        if known is None:
+            return len(self.examples) < MAX_EXAMPLES
+        return (not has_phones, draw) < (not known.phones, known.draw)
 
 
 def _choose_span(num_frames: int, frame_samples: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechvq.analysis.attention import FIELDS, WINDOWS, AttentionTally, HeadFigures
-from speechvq.analysis.attention_pass import AttentionExample
+from speechvq.analysis.attention_pass import MAX_SECONDS, AttentionExample
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.data.records import SAMPLE_RATE
 from speechvq.reporting.cells import Cell, Value, round_number
@@ -22,27 +22,39 @@ _ERRORS = 1.96
 
 
 def create_attention_section(
-    tally: AttentionTally, frame_seconds: float, examples: Sequence[AttentionExample] = ()
+    tally: AttentionTally,
+    frame_seconds: float,
+    examples: Sequence[AttentionExample] = (),
+    *,
+    num_too_long: int = 0,
 ) -> Section:
     """Writes down where heads look.
 
     A head counts as local where the interval of its share of weight within the widest window is
-    above one half, and above the shuffled null.
+    above one half, and above both nulls. Layers are counted from 1, as in the section on
+    layers: there 0 is the input of the first, and l what the l-th gives.
 
     Args:
         tally: Over utterances.
         frame_seconds: From one frame to the next.
         examples: Utterances to draw with the most and the least local head.
+        num_too_long: Utterances that were drawn, but are too long to be watched.
 
     Returns:
         The section; it says why where no utterance was long enough.
     """
     layers = tally.layers
+    too_long = (
+        f"{num_too_long} utterances are longer than {MAX_SECONDS:g} s and not among those of which "
+        "attention was watched: the memory for it grows with the square of the length."
+    )
     if not layers:
-        return Section(
-            title=TITLE,
-            missing=f"no utterance has {tally.min_frames} frames, more than the widest window.",
-        )
+        why = f"no utterance has {tally.min_frames} frames, more than the widest window."
+        return Section(title=TITLE, missing=f"{why} {too_long}" if num_too_long else why)
+    broken = [one for one in layers if not np.isfinite(tally.get_means(one).distance).all()]
+    layers = [layer for layer in layers if layer not in broken]
+    if not layers:
+        return Section(title=TITLE, missing="the weights are no numbers: did the model diverge?")
     means = [tally.get_means(layer) for layer in layers]
     errors = [tally.get_errors(layer) for layer in layers]
     share = np.stack([one.local[:, _WIDEST] for one in means])  # (L, H)
@@ -50,7 +62,7 @@ def create_attention_section(
     shuffled = np.stack([one.shuffled_local[:, _WIDEST] for one in means])
     uniform = np.stack([one.uniform_local[:, _WIDEST] for one in means])
     distance = np.stack([one.distance for one in means]) * 1000 * frame_seconds  # (L, H) ms
-    is_local = (low > 0.5) & (low > shuffled)
+    is_local = low > np.maximum(np.maximum(shuffled, uniform), 0.5) + 1e-9
     reach = 1000 * frame_seconds * WINDOWS[_WIDEST]
     count = tally.get_count(layers[0])
     uniform_distance = np.mean([one.uniform_distance.mean() for one in means])
@@ -58,8 +70,8 @@ def create_attention_section(
         title=TITLE,
         findings=[
             f"{is_local.sum()} of {is_local.size} heads put more than half of their weight within "
-            f"{reach:.0f} ms to each side (lower end of the 95 % interval, and above the shuffled "
-            f"null); the mean share over heads is {share.mean():.2f}, where uniform attention has "
+            f"{reach:.0f} ms to each side (lower end of the 95 % interval, and above both "
+            f"nulls); the mean share over heads is {share.mean():.2f}, where uniform attention has "
             f"{uniform.mean():.2f} and rows exchanged between queries {shuffled.mean():.2f}, "
             f"n = {count} utterances.",
             f"The mean distance is {distance.mean():.0f} ms (heads: {distance.min():.0f} to "
@@ -71,6 +83,11 @@ def create_attention_section(
             "over utterances; those of one speaker are alike."
         ],
     )
+    if broken:
+        names = ", ".join(str(layer + 1) for layer in broken)
+        section.warnings.append(f"Layers {names} hold what is no number: did the model diverge?")
+    if num_too_long:
+        section.limits.append(too_long)
     if count < 2:
         section.warnings.append("There is one utterance, so no interval, and no head is counted.")
     section.figures.extend(
@@ -101,7 +118,7 @@ def create_attention_section(
             "windows": list(WINDOWS),
             "frame_seconds": frame_seconds,
             "num_utterances": count,
-            "layers": layers,
+            "layers": [layer + 1 for layer in layers],
             "num_local_heads": int(is_local.sum()),
             "num_heads": int(is_local.size),
             "means": [_to_json(one) for one in means],
@@ -122,7 +139,7 @@ def _draw(
     picture = draw_heat_map(
         matrix,
         row_labels=[str(head) for head in range(len(matrix))],
-        column_labels=[str(layer) for layer in layers],
+        column_labels=[str(layer + 1) for layer in layers],
         x_label="layer",
         y_label="head",
         color_label=color_label,
@@ -137,14 +154,14 @@ def _draw_example(
 
     Args:
         example: The utterance.
-        layers: Numbers of the L layers.
+        layers: Numbers of the L layers, from 0.
         share: (L, H) share of weight within the widest window.
     """
     maps = {}
     for place in (share.argmax(), share.argmin()):
         row, head = divmod(int(place), share.shape[1])
         title = (
-            f"layer {layers[row]}, head {head}: {share[row, head]:.2f} of the weight within "
+            f"layer {layers[row] + 1}, head {head}: {share[row, head]:.2f} of the weight within "
             f"±{WINDOWS[_WIDEST]} frames"
         )
         maps[title] = example.weights[layers[row], head]
@@ -181,7 +198,7 @@ def _create_table(
                 mean.entropy[head],
                 mean.diagonality[head],
             ]
-            rows.append([layer, head, *(round_number(float(value)) for value in values)])
+            rows.append([layer + 1, head, *(round_number(float(value)) for value in values)])
     widest = f"±{WINDOWS[_WIDEST]}"
     columns = ["layer", "head", "distance, ms", "standard error", "uniform", "shuffled"]
     columns += [f"share ±{window}" for window in WINDOWS]

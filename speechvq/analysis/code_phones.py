@@ -174,7 +174,8 @@ def compute_error(
         ).reshape(counts.counts.shape)
         if table.sum() > 0:
             values.append(compute_pnmi(table))
-    return float(np.nanstd(values, ddof=1))
+    known = np.array(values)[np.isfinite(values)]
+    return float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 def compute_perplexity(counts: NDArray[np.int64]) -> float:

@@ -43,7 +43,8 @@ class AnalyzeConfig:
     min_confidence: float = 0.5
     """Words that the recogniser aligns with less confidence than this have no phones."""
     min_frames: int = 30
-    """Phones and codes with fewer frames are counted, but nothing is concluded from them alone."""
+    """Phones and codes with fewer frames are counted, but nothing is concluded from them alone;
+    sharing asks for 50 in each language, whatever is smaller here."""
     controls: list[str] = field(default_factory=lambda: list(CONTROLS))
     """Codes to compare with, on 39 MFCCs: `random` projection, `kmeans`; as many as the model's."""
     control_size: int = 320

@@ -35,6 +35,7 @@ from speechvq.analysis.mfcc_codes import (
     ControlQuantizer,
     MfccExtractor,
     RandomCodes,
+    TooFewFramesError,
     fit_kmeans_codes,
 )
 from speechvq.analysis.phone_intervals import PhoneSource, label_frames
@@ -49,6 +50,7 @@ from speechvq.models.ctc_model import CTCModel
 from speechvq.models.pretrain_model import PretrainModel
 
 _KMEANS_FRAMES_AN_ENTRY = 100
+_KMEANS_UTTERANCES = 50
 _KMEANS_DISTANCES = 32_000_000
 """So many distances at a time are computed while centroids are fitted, to bound memory."""
 _PITCH_UTTERANCES = 500
@@ -83,6 +85,7 @@ class Extraction:
         num_frames: Frames in it, by language.
         num_labelled: Of these, frames whose phone is known.
         num_too_short: Utterances without one frame.
+        problems: Sentences on controls that could not be made.
         pitch: Of utterances with codes and phones, Hz.
         attention: Where heads looked; None where nothing was to be watched.
         elapsed_seconds: Time for everything: reading, model, controls, alignment, writing.
@@ -95,6 +98,7 @@ class Extraction:
     num_frames: dict[str, int]
     num_labelled: dict[str, int]
     num_too_short: int
+    problems: list[str]
     pitch: dict[str, float]
     attention: AttentionPass | None
     elapsed_seconds: float
@@ -157,7 +161,7 @@ def extract(
     share = min(1.0, config.num_sampled_frames / max(1.0, num_frames))
     quantizer = model.quantizer if isinstance(model, PretrainModel) else None
     groups = {MODEL: quantizer.num_codebooks} if quantizer is not None else {}
-    controls = fit_controls(config, model, languages, total)
+    controls, problems = fit_controls(config, model, languages, total, sum(counts.values()))
     groups |= {name: groups.get(MODEL, 1) for name in controls}
     progress = create_progress(total)
     attention = None
@@ -185,6 +189,7 @@ def extract(
         num_frames=run.num_frames,
         num_labelled=run.num_labelled,
         num_too_short=run.num_too_short,
+        problems=problems,
         pitch=run.pitch,
         attention=attention,
         elapsed_seconds=time.perf_counter() - begin,
@@ -248,7 +253,8 @@ def fit_controls(
     model: PretrainModel | CTCModel,
     languages: Sequence[str],
     total_seconds: float,
-) -> dict[str, ControlQuantizer]:
+    num_utterances: int,
+) -> tuple[dict[str, ControlQuantizer], list[str]]:
     """Makes the controls, as large as the model's codebooks.
 
     Args:
@@ -256,7 +262,12 @@ def fit_controls(
         model: Whose codebooks they are compared with.
         languages: What k-means is fitted on: utterances spread over all of them.
         total_seconds: Audio of the selection.
+        num_utterances: Utterances of the selection.
+
+    Returns:
+        The controls by name, and sentences on those that could not be made.
     """
+    problems: list[str] = []
     num_codebooks, size = 1, config.control_size
     if isinstance(model, PretrainModel):
         num_codebooks, size = model.quantizer.num_codebooks, model.quantizer.codebook_size
@@ -270,21 +281,25 @@ def fit_controls(
         num_frames = total_seconds * SAMPLE_RATE / front_end.frame_samples
         wanted = min(_KMEANS_FRAMES_AN_ENTRY * size, max(2 * size, _KMEANS_DISTANCES // size))
         share = min(1.0, wanted / num_frames)
+        chance = min(1.0, max(4 * share, _KMEANS_UTTERANCES / num_utterances))
         mfcc, rng = MfccExtractor(), np.random.default_rng(config.seed)
 
         def draw() -> Iterator[Tensor]:
             for row in select(config, languages, ["audio", "num_samples"]):
                 count = front_end.num_frames(row.num_samples)
-                if rng.random() < 4 * share and count:
+                if rng.random() < chance and count:
                     waveform = decode_flac(row.audio)
                     features = mfcc.compute(waveform, compute_frame_times(front_end, count))
-                    kept = rng.random(count) < max(share, 0.25)
+                    kept = rng.random(count) < share / chance
                     yield features[torch.from_numpy(kept)]
 
-        controls["kmeans"] = fit_kmeans_codes(
-            draw(), num_codebooks=num_codebooks, codebook_size=size, seed=config.seed
-        )
-    return controls
+        try:
+            controls["kmeans"] = fit_kmeans_codes(
+                draw(), num_codebooks=num_codebooks, codebook_size=size, seed=config.seed
+            )
+        except TooFewFramesError as error:
+            problems.append(f"There is no control of k-means: {error}")
+    return controls, problems
 
 
 class _Run:

@@ -102,6 +102,18 @@ def create_layer_section(
     section = Section(title=TITLE)
     for name, found in made.items():
         section.findings.append(_describe(name, layers, found))
+    broken = sorted(
+        {
+            layer
+            for found in made.values()
+            for layer, one in zip(layers, found, strict=True)
+            if one.reason
+        }
+    )
+    if broken:
+        section.warnings.append(
+            f"Layers {', '.join(map(str, broken))} hold what is no number: did the model diverge?"
+        )
     section.limits.extend(f"No probe for {name}: {reason}." for name, reason in left.items())
     if made:
         section.figures.append(_draw_probes(layers, made))
@@ -125,10 +137,17 @@ def _describe(name: str, layers: Sequence[int], probes: Sequence[ProbeResult]) -
     values = [one.accuracy.value for one in probes]
     place = int(np.nanargmax(values))
     best = probes[place]
+    begin = f"A probe reads the {name} best from layer {layers[place]}:"
+    if not (best.accuracy.low > best.chance and best.accuracy.value > best.null_high):
+        begin = (
+            f"That a probe can read the {name} from any layer is not shown; best from layer "
+            f"{layers[place]}:"
+        )
     return (
-        f"A probe reads the {name} best from layer {layers[place]}: mean recall "
+        f"{begin} mean recall "
         f"{format_estimate(best.accuracy)} of {len(best.classes)} classes, where guessing gives "
-        f"{best.chance:.2f} and permuted labels {best.null_mean:.2f} (p = {best.p_value:.2g}), "
+        f"{best.chance:.2f} and permuted labels {best.null_mean:.2f}, {best.null_high:.2f} at most "
+        f"(p = {best.p_value:.2g}), "
         f"n = {best.num_groups} groups that were not learnt from; from the first layer "
         f"{values[0]:.2f}, from the last {values[-1]:.2f}."
     )

@@ -125,6 +125,9 @@ class LetterPhones:
             self.without_g2p.add(language)
             return None
         counts = self.counts.setdefault(language, AlignedWords())
+        if self.model.num_frames(len(waveform)) < 1:
+            counts.num_failed += 1
+            return None
         try:
             words, times = self._align(utterance.text, language, waveform)
         except DataError:

@@ -75,6 +75,10 @@ def _differentiate(features: Tensor) -> Tensor:
     return slope / (2 * sum(step**2 for step in range(1, _DELTA_REACH + 1)))
 
 
+class TooFewFramesError(DataError):
+    """K-means has fewer frames than centroids."""
+
+
 class ControlQuantizer(Protocol):
     """What gives codes for MFCCs."""
 
@@ -135,13 +139,13 @@ def fit_kmeans_codes(
         seed: Where the centroids start.
 
     Raises:
-        DataError: There are fewer frames than centroids.
+        TooFewFramesError: There are fewer frames than centroids.
     """
     points = torch.cat([torch.empty(0, NUM_MFCCS), *frames])
     if len(points) < codebook_size:
-        raise DataError(
+        raise TooFewFramesError(
             f"k-means with {codebook_size} centroids needs as many frames, but there are "
-            f"{len(points)}: give more audio, or `controls=[random]`."
+            f"{len(points)}: give more audio."
         )
     centroids = []
     for g in range(num_codebooks):

@@ -1,6 +1,6 @@
 """How often each phone meets each code, counted over a code table a row group at a time.
 
-Memory grows with what is different (phones, codes, speakers), not with the number of frames.
+What stays in memory is one number for each utterance, phone and code that met.
 """
 
 from __future__ import annotations

@@ -25,16 +25,15 @@ from speechvq.analysis.code_phones import (
 )
 from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.phone_counts import PhoneCounts, compute_shift_curve, count_phones, find_peak
+from speechvq.analysis.phone_counts import PhoneCounts, count_phones
 from speechvq.analysis.section import Figure, Section, Table
+from speechvq.analysis.time_shift import add_shift
 from speechvq.errors import MissingDependencyError
 from speechvq.nn.quantizer import Quantizer
 from speechvq.reporting.cells import Cell, Value
-from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
+from speechvq.reporting.charts import draw_heat_map
 
 TITLE = "Codes and phones"
-_SHIFTS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
-_CLEARLY_BETTER = 1.05
 _MUCH_CHANCE = 0.2
 _MAX_CODES = 160
 _MAX_ROWS = 60
@@ -68,6 +67,8 @@ def create_phone_section(
             missing="no frame has a phone. Give files with `alignments=`, or a recogniser of these "
             "languages with `recognizer=`, whose alignments need transcripts.",
         )
+    if scores[0].num_phones < 2:
+        return Section(title=TITLE, missing="there is one phone only, so nothing to be told apart.")
     score_tables = [_create_score_table(scores)]
     numbers: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
     limits = [
@@ -95,7 +96,8 @@ def create_phone_section(
         limits=limits,
         numbers=numbers,
     )
-    _add_shift(section, table, frame_seconds)
+    errors = [one.pnmi_error for one in scores if one.name.startswith(f"{MAKER_NAMES[MODEL]}, c")]
+    add_shift(section, table, frame_seconds, max(errors))
     for group in parts:
         section.figures.append(group.draw())
     articulation = _find_articulation(section, parts[0].counts.phones)
@@ -305,7 +307,7 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
     rows: list[list[Cell | Value]] = [
         [
             *(score.name, score.num_frames, score.num_phones, score.num_codes, score.perplexity),
-            *(score.pnmi, f"{score.pnmi_low:.3f}–{score.pnmi_high:.3f}", score.pnmi_chance),
+            *(score.pnmi, _show_interval(score), score.pnmi_chance),
             *(score.pnmi_adjusted, score.phone_purity, score.phone_purity_chance),
             *(score.cluster_purity, f"{score.num_units} {score.unit}s"),
         ]
@@ -316,6 +318,11 @@ def _create_score_table(scores: Sequence[CodePhoneScores]) -> Table:
         "column “above chance”, (PNMI − chance) / (1 − chance)."
     )
     return Table(columns=columns, rows=rows, caption=caption)
+
+
+def _show_interval(score: CodePhoneScores) -> str:
+    known = math.isfinite(score.pnmi_error)
+    return f"{score.pnmi_low:.3f}–{score.pnmi_high:.3f}" if known else ""
 
 
 def _describe(scores: Sequence[CodePhoneScores]) -> str:
@@ -335,10 +342,13 @@ def _describe(scores: Sequence[CodePhoneScores]) -> str:
         verdict = " That it tells more or less than k-means is not shown."
         if abs(difference) > 1.96 * math.hypot(*errors):
             verdict = f" It tells {'more' if difference > 0 else 'less'} than k-means does."
+    interval = "no interval"
+    if math.isfinite(own.pnmi_error):
+        interval = f"95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f}"
     return (
         f"The model's best codebook takes away {100 * own.pnmi:.1f} % of the uncertainty about the "
-        f"phone (PNMI; 95 % {100 * own.pnmi_low:.1f}–{100 * own.pnmi_high:.1f} over "
-        f"{own.num_units} {own.unit}s; chance {100 * own.pnmi_chance:.1f} %; n = "
+        f"phone (PNMI; {interval} over {own.num_units} {own.unit}s; chance "
+        f"{100 * own.pnmi_chance:.1f} %; n = "
         f"{own.num_frames:,} frames, {own.num_phones} phones, code perplexity "
         f"{own.perplexity:.0f}); above chance that is {100 * own.pnmi_adjusted:.1f} %"
         f"{''.join(f', {rival}' for rival in rivals)}.{verdict}"
@@ -359,48 +369,6 @@ def _warn_sparse(scores: Sequence[CodePhoneScores]) -> list[str]:
         "there are too few frames for so many codes or combinations. Read the column “above "
         "chance” there, or analyse more audio."
     ]
-
-
-def _add_shift(section: Section, table: CodeTable, frame_seconds: float) -> None:
-    step = 1000 * frame_seconds
-    curves = {
-        maker: compute_shift_curve(table, table.list_columns(maker), _SHIFTS)
-        for maker in table.groups
-    }
-    section.numbers["shift"] = {"frames": list(_SHIFTS), "pnmi": curves}
-    own = curves[MODEL]
-    zero, highest = own[_SHIFTS.index(0)], max(own)
-    best = {maker: step * find_peak(_SHIFTS, curve) for maker, curve in curves.items()}
-    section.numbers["shift"]["best_milliseconds"] = best
-    section.findings.append(
-        f"Codes know most about the phone that the alignments name {best[MODEL]:+.0f} ms later."
-    )
-    if highest > _CLEARLY_BETTER * zero:
-        rival = best.get("kmeans")
-        blame = ""
-        if rival is not None:
-            alike = abs(rival - best[MODEL]) < step / 2
-            blame = (
-                f" Codes of MFCC say {rival:+.0f} ms, so it "
-                f"{'lies in the alignments' if alike else 'may lie in the model'}."
-            )
-        section.warnings.append(
-            f"PNMI is {zero:.3f} with the alignments as they are and {highest:.3f} when phones are "
-            f"taken some {best[MODEL]:.0f} ms later: alignments and audio may be shifted against "
-            f"each other.{blame} `alignment_shift={-best[MODEL] / 1000:.3f}` on top of what was "
-            "given moves them; find the value on other utterances than those of the result."
-        )
-    picture = draw_lines(
-        [
-            Series(name=MAKER_NAMES[maker], x=[step * shift for shift in _SHIFTS], y=curve)
-            for maker, curve in curves.items()
-        ],
-        x_label="phones taken so much later, ms",
-        y_label="PNMI, mean over codebooks",
-    )
-    section.figures.append(
-        Figure(picture=picture, caption="How well frames and alignments fit together in time")
-    )
 
 
 def _find_articulation(section: Section, phones: Sequence[str]) -> Articulation | None:

@@ -16,6 +16,7 @@ from speechvq.data.records import SAMPLE_RATE
 LOW_BELOW_HERTZ = 165.0
 """Between the means of men and women, about 120 and 210 Hz (Traunmüller & Eriksson 1995)."""
 _LOWEST_HERTZ, _HIGHEST_HERTZ = 60, 400
+_HOP_SAMPLES = 160
 _MIN_SECONDS, _MAX_SECONDS = 0.5, 4.0
 
 
@@ -36,10 +37,14 @@ def measure_pitch(waveform: Waveform) -> float:
         return float("nan")
     samples = torch.from_numpy(waveform[: round(_MAX_SECONDS * SAMPLE_RATE)])
     pitch = detect_pitch_frequency(
-        samples[None], SAMPLE_RATE, freq_low=_LOWEST_HERTZ, freq_high=_HIGHEST_HERTZ
+        samples[None],
+        SAMPLE_RATE,
+        frame_time=_HOP_SAMPLES / SAMPLE_RATE,
+        freq_low=_LOWEST_HERTZ,
+        freq_high=_HIGHEST_HERTZ,
     )[0]
-    hop = len(samples) // len(pitch)
-    power = samples[: hop * len(pitch)].view(len(pitch), hop).square().mean(1)
+    # Smoothing drops the last frames, so that there are fewer than the samples have hops.
+    power = samples[: _HOP_SAMPLES * len(pitch)].view(len(pitch), _HOP_SAMPLES).square().mean(1)
     return float(pitch[power >= power.median()].median())
 
 
@@ -56,10 +61,12 @@ def group_by_pitch(counts: CodeCounts, pitch: Mapping[str, float]) -> NDArray[np
     """
     hertz = np.array([pitch.get(name, np.nan) for name in counts.utterances.tolist()])
     speakers = np.where(counts.speakers == "", counts.utterances, counts.speakers)
-    groups = np.full(len(hertz), "", dtype="U4")
-    known = np.isfinite(hertz)
-    for speaker in np.unique(speakers[known]):
-        own = speakers == speaker
-        low = np.median(hertz[own & known]) < LOW_BELOW_HERTZ
-        groups[own] = "low" if low else "high"
-    return groups
+    found, owners = np.unique(speakers, return_inverse=True)
+    names = np.full(len(found), "", dtype="U4")
+    known = np.flatnonzero(np.isfinite(hertz))
+    known = known[np.argsort(owners[known], kind="stable")]
+    first = np.unique(owners[known], return_index=True)[1]
+    for own in np.split(known, first[1:]) if len(known) else ():
+        low = np.median(hertz[own]) < LOW_BELOW_HERTZ
+        names[owners[own[0]]] = "low" if low else "high"
+    return np.asarray(names[owners])

@@ -109,7 +109,8 @@ def run_probe(
         settings: How; None for the defaults.
 
     Returns:
-        A result without numbers and with a reason where fewer than two classes have enough groups.
+        A result without numbers and with a reason where fewer than two classes have enough groups,
+        or the features are not finite.
 
     Raises:
         ValueError: Rows do not match.
@@ -127,6 +128,9 @@ def run_probe(
         reason = f"{len(classes)} classes have {settings.min_groups} groups, 2 are needed"
         return ProbeResult(classes=classes, left_out=left_out, reason=reason)
     kept = np.isin(names, classes)
+    if not np.isfinite(values[kept]).all():
+        reason = "the representations are not finite"
+        return ProbeResult(classes=classes, left_out=left_out, reason=reason)
     values = reduce_dimensions(values[kept], settings.num_components)
     targets = np.searchsorted(classes, names[kept]).astype(np.int64)
     numbers = np.unique(group_names[kept], return_inverse=True)[1].astype(np.int64)

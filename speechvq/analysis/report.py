@@ -126,18 +126,22 @@ def write_analysis(
             for key, section in sections.items()
         },
     }
-    text = json.dumps(_to_plain(document), ensure_ascii=False, indent=2, allow_nan=False)
+    text = json.dumps(to_plain(document), ensure_ascii=False, indent=2, allow_nan=False)
     temporary = output / f".{ANALYSIS_FILE}.tmp"
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(output / ANALYSIS_FILE)
 
 
-def _to_plain(value: Any) -> Any:
-    """JSON values; NaN and infinities become null."""
+def to_plain(value: Any) -> Any:
+    """Returns JSON values; NaN and infinities become null.
+
+    Args:
+        value: Dictionaries, lists and plain values.
+    """
     if isinstance(value, dict):
-        return {str(key): _to_plain(one) for key, one in value.items()}
+        return {str(key): to_plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_plain(one) for one in value]
+        return [to_plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

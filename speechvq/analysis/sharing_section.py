@@ -82,6 +82,8 @@ def create_sharing_section(
         is_doubt=sources.verdict.is_warning,
     )
     finding = describe_sharing(pairs[name], rule)
+    if len(pairs) > 1:
+        finding += f" This and what follows is {name}, the first of {len(pairs)}."
     if sources.verdict.is_warning:
         finding = f"{sources.sentence} So, with this doubt: {finding[:1].lower()}{finding[1:]}"
         section.warnings.append(sources.sentence)
@@ -100,7 +102,9 @@ def create_sharing_section(
     section.findings.append(describe_usage(usage))
     for key, found in pairs.items():
         section.tables.extend(create_tables(key, found))
-    section.figures.extend(_draw_languages(usage))
+    if len(usage.compared) > 1:
+        section.figures.extend(_draw_languages(usage))
+    section.limits.extend(_list_alone(usage))
     section.numbers.update(
         {
             "rule": asdict(rule),
@@ -247,7 +251,7 @@ def _count_units(pair: PairSharing) -> str:
 
 def _draw_languages(usage: CodeUsage) -> list[Figure]:
     order = usage.dendrogram.order
-    names = [usage.languages[place] for place in order]
+    names = [usage.compared[place] for place in order]
     picture = draw_heat_map(
         usage.distances[np.ix_(order, order)],
         row_labels=names,
@@ -255,7 +259,7 @@ def _draw_languages(usage: CodeUsage) -> list[Figure]:
         color_label="bits beyond within",
     )
     tree = draw_dendrogram(
-        usage.dendrogram.merges, order, usage.languages, x_label="bits beyond those within"
+        usage.dendrogram.merges, order, usage.compared, x_label="bits beyond those within"
     )
     return [
         Figure(
@@ -288,6 +292,18 @@ def _list_limits(sources: SourceComparison, pairs: Sequence[PairSharing]) -> lis
             "languages may differ between recordings."
         )
     return limits
+
+
+def _list_alone(usage: CodeUsage) -> list[str]:
+    alone = [name for name in usage.languages if name not in usage.compared]
+    if len(usage.compared) < 2:
+        alone = usage.languages
+    if not alone:
+        return []
+    return [
+        f"How far {', '.join(alone)} {'is' if len(alone) == 1 else 'are'} from other languages in "
+        f"the use of codes is not known: that needs two {usage.unit}s of each language."
+    ]
 
 
 def _show(estimate: Estimate) -> Cell:

@@ -20,6 +20,7 @@ from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
 from speechvq.analysis.representations import list_layers, read_layer
 from speechvq.analysis.section import Section
 from speechvq.analysis.sharing_rule import SharingRule
+from speechvq.analysis.sharing_section import TITLE as SHARING
 from speechvq.analysis.sharing_section import create_sharing_section
 
 _COLUMNS = ("utterance", "language", "speaker", "source", "phone")
@@ -65,6 +66,8 @@ def create_sharing_of_table(
     Returns:
         The section, or why there is none.
     """
+    if table.list_columns(MODEL) and not table.num_rows:
+        return Section(title=SHARING, missing="there is no frame.")
     counts: dict[str, CodeCounts] = {
         f"codebook {number}": count_tables(table.read([*_COLUMNS, column]), [column])
         for number, column in enumerate(table.list_columns(MODEL))
@@ -93,6 +96,7 @@ def create_layers_of_samples(
     likeness = {}
     shown = {layers[place] for place in (0, len(layers) // 2, -1)} if layers else set()
     texts: tuple[_Texts, _Texts] | None = None
+    names, alone = np.empty(0, dtype=np.str_), list[str]()
     for layer in layers:
         sample = read_layer(directory, layer)
         if texts is None:
@@ -118,12 +122,25 @@ def create_layers_of_samples(
         rng = np.random.default_rng(seed)
         found = run_probe(frames, heard.phone[known], heard.get_groups()[known], rng, few)
         probes.setdefault("phone", []).append(found)
-        sizes = np.unique(spoken.language, return_counts=True)[1]
-        if layer in shown and len(sizes) > 1 and sizes.min() > 1:
+        names, sizes = np.unique(spoken.language, return_counts=True)
+        alone = names[sizes < 2].tolist()
+        is_finite = np.isfinite(sample.utterances).all() and np.isfinite(sample.frames).all()
+        if layer in shown and len(names) > len(alone) + 1 and is_finite:
+            many, often = (~np.isin(one.language, alone) for one in texts)
             likeness[layer] = measure_likeness(
-                sample.utterances, spoken.language, sample.frames, heard.language, heard.phone
+                sample.utterances[many],
+                spoken.language[many],
+                sample.frames[often],
+                heard.language[often],
+                heard.phone[often],
             )
-    return create_layer_section(layers, probes, likeness)
+    section = create_layer_section(layers, probes, likeness)
+    if alone and len(names) > 1:
+        section.limits.append(
+            f"Layers say nothing about how like {', '.join(alone)} "
+            f"{'is' if len(alone) == 1 else 'are'} to other languages: that needs two utterances."
+        )
+    return section
 
 
 def _read_texts(

@@ -36,7 +36,8 @@ class CodeUsage:
         mean_entropy_null: Mean of the same where language labels are permuted.
         entropy_p_value: Share of permutations that mix languages as little: small where codes tell
             languages apart.
-        distances: (J, J) bits: divergence between halves of two languages less that between
+        compared: K of the languages: those with two units or more, which have halves.
+        distances: (K, K) bits: divergence between halves of two languages less that between
             halves of one, so that like languages are about 0 apart.
         dendrogram: Of the languages, by average linkage.
         tree: How far the distances follow the families.
@@ -53,6 +54,7 @@ class CodeUsage:
     mean_entropy: float
     mean_entropy_null: float
     entropy_p_value: float
+    compared: list[str]
     distances: FloatArray
     dendrogram: Dendrogram
     tree: TreeComparison
@@ -109,6 +111,9 @@ def measure_usage(
     observed = _describe(units, owners, min_frames)
     null = [_describe(units, rng.permutation(owners), min_frames) for _ in range(num_permutations)]
     distances = _compare_languages(sides, names, num_splits, rng)
+    known = _find_known(distances, [len(side) for side in sides])
+    distances = distances[np.ix_(known, known)]
+    compared = [languages[place] for place in known]
     mixed = np.array([one[2] for one in null])
     return CodeUsage(
         languages=languages,
@@ -122,9 +127,10 @@ def measure_usage(
         mean_entropy=observed[2],
         mean_entropy_null=float(mixed.mean()),
         entropy_p_value=float((1 + (mixed <= observed[2]).sum()) / (1 + len(mixed))),
+        compared=compared,
         distances=distances,
         dendrogram=link_average(distances),
-        tree=compare_with_tree(distances, languages, rng),
+        tree=compare_with_tree(distances, compared, rng),
     )
 
 
@@ -157,6 +163,18 @@ def _describe(
     entropy = compute_entropy(use.T)
     weights = use.mean(0)
     return shared, entropy, float((np.nan_to_num(entropy) * weights).sum())
+
+
+def _find_known(distances: FloatArray, sizes: list[int]) -> list[int]:
+    """Places of the languages that are left when those without distances are taken away, the
+    smallest first.
+    """
+    known = list(range(len(distances)))
+    while (unknown := np.isnan(distances[np.ix_(known, known)])).any():
+        missing = unknown.sum(0).tolist()
+        worst = max(range(len(known)), key=lambda at: (missing[at], -sizes[known[at]]))
+        del known[worst]
+    return known
 
 
 def _compare_languages(

@@ -19,6 +19,7 @@ from speechvq.deploy.analysis_results import (
     CODES,
     Analysis,
     Measurement,
+    get_adjusted,
     measure_analysis,
     read_analysis,
 )
@@ -108,7 +109,7 @@ def compare_analyses(paths: Sequence[Path], *, against: str = "first") -> Analys
     reference = 0
     if against == "best":
         scores = [
-            -math.inf if best is None else float(best["pnmi_adjusted"])
+            -math.inf if best is None else get_adjusted(best)
             for best in (one.find_best() for one in analyses)
         ]
         reference = scores.index(max(scores))

@@ -98,9 +98,7 @@ class Analysis:
 
     def find_best(self, maker: str = MODEL) -> Json | None:
         """The codebook that tells most about phones above chance."""
-        return max(
-            self.list_scores(maker), key=lambda one: _get(one, "pnmi_adjusted"), default=None
-        )
+        return max(self.list_scores(maker), key=get_adjusted, default=None)
 
     def find_column(self) -> str | None:
         """Column of the code table of the best codebook."""
@@ -188,6 +186,12 @@ def get_skill(probe: Mapping[str, Any]) -> Estimate:
         for one in (accuracy.low, accuracy.value, accuracy.high)
     )
     return Estimate(value=value, low=low, high=high)
+
+
+def get_adjusted(score: Mapping[str, Any]) -> float:
+    """PNMI above chance, to find the best by; −∞ where it is not known."""
+    value = _get(score, "pnmi_adjusted")
+    return value if math.isfinite(value) else -math.inf
 
 
 def get_local_shares(attention: Mapping[str, Any]) -> list[float]:

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from speechvq.analysis.intervals import Estimate
+from speechvq.analysis.report import to_plain
 from speechvq.deploy.analysis_comparison import AnalysisComparison
 from speechvq.deploy.analysis_pictures import draw_comparison
 from speechvq.deploy.analysis_results import (
@@ -102,7 +102,7 @@ class AnalysisTable(ResultTable):
                 for place, analysis in enumerate(one.analyses)
             ],
         }
-        plain = _to_plain(document)
+        plain = to_plain(document)
         return json.dumps(plain, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
     def to_delimited(self, delimiter: str) -> str:
@@ -274,14 +274,3 @@ def _list_ends(estimate: Estimate | None) -> list[str]:
         return ["", "", ""]
     ends: Sequence[float] = (estimate.value, estimate.low, estimate.high)
     return [repr(one) if math.isfinite(one) else "" for one in ends]
-
-
-def _to_plain(value: Any) -> Any:
-    """JSON values; NaN and infinities become null."""
-    if isinstance(value, dict):
-        return {str(key): _to_plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -18,8 +18,12 @@ from speechvq.analysis.code_phones import (
     score_features,
 )
 from speechvq.analysis.code_table import CodeTableWriter, UtteranceFrames, open_code_table
+from speechvq.analysis.config import AnalyzeConfig
 from speechvq.analysis.phone_counts import compute_shift_curve, count_phones
+from speechvq.analysis.phone_section import create_phone_section
 from speechvq.analysis.phones import compute_pnmi, count_pairs
+from speechvq.analysis.section import Section
+from speechvq.analysis.time_shift import add_shift
 
 
 def create_table(tmp_path, utterances):
@@ -170,6 +174,21 @@ def test_phones_that_lag_show_in_the_shift_curve(tmp_path):
     assert max(curve[:2]) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("lag", "error", "is_told"), [(2, 0.01, True), (2, 0.6, False), (0, 0, False)]
+)
+def test_alignments_that_lag_are_told_unless_it_may_be_noise(tmp_path, lag, error, is_told):
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 5, 200)
+    phones = [*[None] * lag, *(f"p{code}" for code in codes[: 200 - lag])]
+    table = create_table(tmp_path, [(None, "hin_Deva", phones, codes[:, None])])
+    section = Section(title="Codes")
+    add_shift(section, table, 0.02, error)
+    assert section.numbers["shift"]["best_milliseconds"]["group"] == pytest.approx(20 * lag, abs=1)
+    assert any("`alignment_shift=-0.04" in text for text in section.warnings) == is_told
+    assert len(section.warnings) == is_told
+
+
 def test_shifts_do_not_cross_utterances(tmp_path):
     utterances = [(None, "hin_Deva", [name] * 2, [[code]] * 2) for name, code in ("a0", "b1")]
     utterances = [(a, b, c, np.array(d, dtype=np.int64)) for a, b, c, d in utterances]
@@ -214,3 +233,10 @@ def test_neighbours_that_sound_alike_are_found_and_others_are_not():
     assert far.rho < near.null_high + 0.1
     assert compare_distances("c", "x", vectors[:4], sounds[:4], seed=1) is None
     assert compare_distances("c", "x", np.ones((9, 2)), sounds[:9], seed=1) is None
+
+
+def test_one_phone_says_that_there_is_nothing_to_tell_apart(tmp_path):
+    table = create_table(tmp_path, [("s/x", "hin_Deva", ["a"] * 6, [[n % 3] for n in range(6)])])
+    config = AnalyzeConfig(corpus="c", model="m", output="o")
+    section = create_phone_section(config, table, None, frame_seconds=0.02, languages=["hin_Deva"])
+    assert section.missing == "there is one phone only, so nothing to be told apart."

@@ -87,3 +87,50 @@ def test_short_utterances_say_why() -> None:
     assert "no utterance has 21 frames" in str(
         create_attention_section(AttentionTally(), 0.02).missing
     )
+
+
+def test_a_probe_that_reads_nothing_is_not_said_to_read() -> None:
+    rng = np.random.default_rng(1)
+    languages = np.tile(["hin_Deva", "kan_Knda"], 20)
+    speakers = np.array([f"s{row // 2}-{row % 2}" for row in range(40)])
+    found = run_layer_probes([rng.normal(size=(40, 4))], languages, speakers, 0, QUICK)
+    section = create_layer_section([0], {"language": found}, {})
+    assert section.findings[0].startswith("That a probe can read the language from any layer is")
+
+
+def test_attention_of_long_utterances_is_said_to_be_missing() -> None:
+    tally = AttentionTally()
+    assert "3 utterances are longer than 40 s" in str(
+        create_attention_section(tally, 0.02, num_too_long=3).missing
+    )
+    tally.add(0, torch.eye(60, dtype=torch.float64)[None, None].repeat(2, 1, 1, 1), [60, 60])
+    section = create_attention_section(tally, 0.02, num_too_long=3)
+    assert any("3 utterances are longer than 40 s" in text for text in section.limits)
+    assert section.numbers["layers"] == [1]
+
+
+def test_layers_that_diverged_are_named() -> None:
+    rng = np.random.default_rng(0)
+    languages = np.repeat(["hin_Deva", "kan_Knda"], 8)
+    features = rng.normal(size=(16, 3)) + 9 * (languages == "hin_Deva")[:, None]
+    speakers = np.arange(16).astype(str)
+    found = run_layer_probes([features, features * np.nan], languages, speakers, 0, QUICK)
+    section = create_layer_section([0, 1], {"language": found}, {})
+    assert section.warnings == ["Layers 1 hold what is no number: did the model diverge?"]
+    render(section)
+    tally = AttentionTally()
+    whole = torch.eye(60, dtype=torch.float64)[None, None].repeat(2, 1, 1, 1)
+    tally.add(0, whole, [60, 60])
+    tally.add(1, whole * float("nan"), [60, 60])
+    section = create_attention_section(tally, 0.02)
+    assert section.warnings == ["Layers 2 hold what is no number: did the model diverge?"]
+    assert section.numbers["num_local_heads"] == section.numbers["num_heads"] == 1
+    render(section)
+
+
+def test_uniform_heads_of_short_utterances_are_not_local() -> None:
+    """Within ten frames to each side lies most of a second of 25 frames, wherever one looks."""
+    tally = AttentionTally()
+    tally.add(0, torch.full((2, 1, 25, 25), 1 / 25, dtype=torch.float64), [25, 25])
+    assert tally.get_means(0).local[0, -1] > 0.6
+    assert create_attention_section(tally, 0.02).numbers["num_local_heads"] == 0

@@ -109,3 +109,15 @@ def test_epitran_has_rules_for_some_languages():
     assert hindi is not None
     assert hindi("काम")[:2] == ["k", "aː"]
     assert load_g2p("mdw_Latn") is None
+
+
+def test_audio_shorter_than_a_frame_of_the_recogniser_is_not_aligned(recognizer_directory) -> None:
+    aligner = LetterPhones(
+        load_ctc_model(recognizer_directory).eval(), 0.0, load=lambda _: lambda word: list(word)
+    )
+    waveform = np.zeros(200, dtype=np.float32)
+    row = Utterance(
+        id="a", language="mdw_Latn", split="test", audio=b"", num_samples=200, text="ab", source="x"
+    )
+    assert aligner.find(row, waveform) is None
+    assert aligner.counts["mdw_Latn"].num_failed == 1

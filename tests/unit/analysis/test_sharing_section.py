@@ -76,3 +76,21 @@ def test_what_cannot_be_made_says_why() -> None:
     few = create_sharing_section({"codebook 1": counts}, 1, rule=RULE, probes=PROBES)
     assert "1 cannot be told" in few.findings[0]
     render(few)
+
+
+def test_one_utterance_of_each_language_leaves_the_rest_of_the_section() -> None:
+    counts = create_counts(
+        np.random.default_rng(0), {one: {"x": 1} for one in NAMES}, assign_shared(), utterances=1
+    )
+    section = create_sharing_section({"codebook 0": counts}, 1, rule=RULE, probes=PROBES)
+    assert "0 say that codes are shared" in section.findings[0]
+    assert section.figures == []
+    assert any("hin_Deva, kan_Knda are from other languages" in text for text in section.limits)
+    render(section)
+
+
+def test_the_codebook_of_the_findings_is_named() -> None:
+    counts = create_counts(np.random.default_rng(0), ONE, assign_shared(), num_phones=3)
+    tables = {"codebook 0": counts, "codebook 1": counts}
+    section = create_sharing_section(tables, 1, rule=RULE, probes=PROBES)
+    assert section.findings[0].endswith("This and what follows is codebook 0, the first of 2.")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from speechvq.analysis.code_table import (
     CodeTable,
@@ -82,3 +83,48 @@ def test_what_is_missing_says_so(tmp_path: Path) -> None:
     assert "no quantiser" in str(create_sharing_of_table(table, 1).missing)
     missing = create_layers_of_samples(tmp_path / "elsewhere", table, 1).missing
     assert missing == "no representations were kept."
+
+
+def test_no_frame_says_so(tmp_path: Path) -> None:
+    with CodeTableWriter(tmp_path / "codes.parquet", {"group": 1}):
+        pass
+    table = open_code_table(tmp_path / "codes.parquet")
+    assert create_sharing_of_table(table, 1).missing == "there is no frame."
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_cannot_be_probed_says_why(tmp_path: Path, is_broken: bool) -> None:
+    """A language of one utterance, and a model that diverged."""
+    rng = np.random.default_rng(0)
+    with (
+        CodeTableWriter(tmp_path / "codes.parquet", {}) as table,
+        RepresentationWriter(tmp_path, [0], share=1.0, seed=0) as samples,
+    ):
+        for number in range(9):
+            layer = rng.normal(size=(5, 4)).astype(np.float32)
+            if is_broken:
+                layer[2, 1] = np.nan
+            language = "mdw_Latn" if number == 8 else LANGUAGES[number % 2]
+            table.add(
+                [
+                    UtteranceFrames(
+                        utterance=f"u{number}",
+                        language=language,
+                        speaker=None,
+                        source="x",
+                        recording="r",
+                        times=np.arange(5, dtype=np.float32),
+                        phones=list("aeioa"),
+                    )
+                ]
+            )
+            samples.add(f"u{number}", 5 * number, [layer])
+    section = create_layers_of_samples(
+        tmp_path, open_code_table(tmp_path / "codes.parquet"), 1, PROBES
+    )
+    if is_broken:
+        assert "language: the representations are not finite" in str(section.missing)
+    else:
+        assert section.numbers["likeness"]["0"]["languages"] == list(LANGUAGES)
+        assert section.numbers["likeness"]["0"]["phones"] == ["a", "e", "i", "o"]
+    assert any("how like mdw_Latn is to other languages" in text for text in section.limits)

@@ -114,3 +114,19 @@ def test_phones_are_forgotten() -> None:
     merged = merge_phones(counts)
     assert np.array_equal(merged.sum_codes(), counts.sum_codes())
     assert len(merged.counts) == len(np.unique(merged.cells, axis=0)) < len(counts.counts)
+
+
+def test_a_language_of_one_utterance_has_no_halves() -> None:
+    counts = create_counts(
+        np.random.default_rng(0), {one: {"x": 5} for one in LANGUAGES[:3]}, assign_shared()
+    )
+    single = counts.utterances[counts.languages == LANGUAGES[1]][0]
+    counts = counts.select((counts.languages != LANGUAGES[1]) | (counts.utterances == single))
+    found = measure_usage(counts, np.random.default_rng(1), num_permutations=5)
+    assert found.languages == LANGUAGES[:3]
+    assert found.compared == [LANGUAGES[0], LANGUAGES[2]]
+    assert found.distances.shape == (2, 2)
+    assert np.isfinite(found.distances).all()
+    assert sorted(found.dendrogram.order) == [0, 1]
+    pair = counts.select(np.isin(counts.languages, LANGUAGES[:2]))
+    assert measure_usage(pair, np.random.default_rng(1)).compared == LANGUAGES[:1]

@@ -138,6 +138,16 @@ def test_the_reference_is_the_first_or_the_best(analyses) -> None:
     assert one.difference.value == pytest.approx(-other.difference.value)
 
 
+def test_an_analysis_without_scores_is_never_the_best(analyses, tmp_path) -> None:
+    """One phone has no PNMI."""
+    single = copy(analyses[0], tmp_path / "single")
+    document = json.loads((single / "analysis.json").read_text("utf-8"))
+    for score in document["sections"]["phones"]["scores"]:
+        score |= {"pnmi": None, "pnmi_adjusted": None}
+    (single / "analysis.json").write_text(json.dumps(document), encoding="utf-8")
+    assert compare_analyses([single, analyses[1]], against="best").reference == 1
+
+
 def test_files_hold_what_the_table_holds(analyses, tmp_path) -> None:
     table = compare_results(analyses[:2])
     for name in ("c.html", "c.json", "c.tsv", "c.csv"):
