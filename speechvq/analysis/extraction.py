@@ -7,6 +7,7 @@ before any statistic.
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -200,9 +201,10 @@ def release_free_memory() -> None:
     """Gives freed memory back to the system: batches of many lengths leave gaps in glibc's heap,
     which would grow by a tenth of a gigabyte in ten hours of audio. Nothing happens elsewhere.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def list_languages(config: AnalyzeConfig) -> list[str]:

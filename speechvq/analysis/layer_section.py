@@ -87,8 +87,7 @@ def create_layer_section(
 
     Args:
         layers: Numbers of L layers; 0 is the input of the first.
-        probes: L results by target ("language", "family", "speaker", "source", "phone"), from
-            `speechvq.analysis.probes.run_layer_probes`.
+        probes: L results by target ("language", "family", "speaker", "source", "phone").
         likeness: By layer, for those that are to be drawn.
 
     Returns:

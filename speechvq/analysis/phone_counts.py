@@ -120,6 +120,23 @@ def count_phones(
     return _assemble(np.concatenate(keys), phones, codes, speakers, np.array(speaker_of, np.int64))
 
 
+def has_more_combinations(table: CodeTable, columns: Sequence[str], limit: int) -> bool:
+    """Whether more different combinations of codes occur than are to be counted.
+
+    Args:
+        table: The code table.
+        columns: Columns of codes.
+        limit: How many may be.
+    """
+    found: set[tuple[int, ...]] = set()
+    for part in table.read(columns):
+        rows = np.stack([part[name].to_numpy() for name in columns], axis=1)
+        found.update(map(tuple, np.unique(rows, axis=0).tolist()))
+        if len(found) > limit:
+            return True
+    return False
+
+
 def _assemble(
     keys: NDArray[np.int64],
     phones: dict[str, int],

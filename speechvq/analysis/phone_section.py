@@ -25,7 +25,7 @@ from speechvq.analysis.code_phones import (
 )
 from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.phone_counts import PhoneCounts, count_phones
+from speechvq.analysis.phone_counts import PhoneCounts, count_phones, has_more_combinations
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.analysis.time_shift import add_shift
 from speechvq.errors import MissingDependencyError
@@ -35,6 +35,8 @@ from speechvq.reporting.charts import draw_heat_map
 
 TITLE = "Codes and phones"
 _MUCH_CHANCE = 0.2
+MAX_COMBINATIONS = 200_000
+"""Of codes; more are not scored together, which takes phones × combinations numbers."""
 _MAX_CODES = 160
 _MAX_ROWS = 60
 _FEATURE_SHOWN = 0.75
@@ -118,13 +120,14 @@ def score_table(table: CodeTable, languages: Sequence[str], seed: int) -> list[C
         seed: Of chance and intervals.
 
     Returns:
-        Scores named such as "model, all codebooks"; none where no frame has a phone.
+        Scores named such as "model, all codebooks"; none where no frame has a phone. Where there
+        are too many combinations of codes, codebooks are scored one by one only.
     """
     scores = []
     for maker in table.groups:
         columns = table.list_columns(maker)
         sets = [(f"{MAKER_NAMES[maker]}, codebook {g}", [one]) for g, one in enumerate(columns)]
-        if len(columns) > 1:
+        if len(columns) > 1 and not has_more_combinations(table, columns, MAX_COMBINATIONS):
             sets.insert(0, (f"{MAKER_NAMES[maker]}, all codebooks", columns))
         for number, (name, chosen) in enumerate(sets):
             counts = count_phones(table, chosen)
@@ -136,7 +139,7 @@ def score_table(table: CodeTable, languages: Sequence[str], seed: int) -> list[C
                 scores.append(score_codes(f"{name}, without silence", speech, seed=seed))
         if maker == MODEL and len(languages) > 1:
             for language in languages:
-                found = count_phones(table, columns, languages=[language])
+                found = count_phones(table, sets[0][1], languages=[language])
                 if found is not None:
                     scores.append(score_codes(f"{sets[0][0]}, {language}", found, seed=seed))
     return scores

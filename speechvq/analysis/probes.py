@@ -8,7 +8,6 @@ labels, the interval is a bootstrap over groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -154,25 +153,15 @@ def run_probe(
     )
 
 
-def run_layer_probes(
-    layers: Sequence[ArrayLike],
-    labels: ArrayLike,
-    groups: ArrayLike,
-    seed: int,
-    settings: ProbeSettings | None = None,
-) -> list[ProbeResult]:
-    """Probes each layer, on the same folds and against the same permutations.
+def draw_rows(num_rows: int, limit: int, seed: int) -> IntArray:
+    """Returns at most `limit` of the rows, in order.
 
     Args:
-        layers: (N, D) each, the same rows.
-        labels: (N,).
-        groups: (N,).
-        seed: Of each layer's random numbers.
-        settings: How; None for the defaults.
+        num_rows: How many there are.
+        limit: How many are wanted.
+        seed: Of the draw.
     """
-    return [
-        run_probe(layer, labels, groups, np.random.default_rng(seed), settings) for layer in layers
-    ]
+    return np.sort(np.random.default_rng(seed).permutation(num_rows)[:limit]).astype(np.int64)
 
 
 def fit_logistic(

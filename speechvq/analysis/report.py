@@ -26,7 +26,8 @@ _FREE = ("output", "batch_seconds", "device")
 
 
 def check_output(config: AnalyzeConfig) -> None:
-    """Refuses an output directory that holds something else.
+    """Refuses an output directory that holds something else; the results of the same analysis go,
+    so that what is left by a run that fails is not taken for complete.
 
     Raises:
         ConfigError: It holds an analysis with another configuration, or other results.
@@ -55,6 +56,7 @@ def check_output(config: AnalyzeConfig) -> None:
                 f"{'; '.join(different)}. Take another `output`, or remove that directory."
             ]
         )
+    file.unlink()
 
 
 def describe_findings(sections: Sequence[Section]) -> list[str]:

@@ -18,7 +18,7 @@ from speechvq.analysis.confounds import (
     measure_sharing_within_sources,
 )
 from speechvq.analysis.intervals import Estimate
-from speechvq.analysis.probes import ProbeSettings
+from speechvq.analysis.probes import ProbeSettings, draw_rows
 from speechvq.analysis.section import Figure, Section, Table
 from speechvq.analysis.sharing import measure_all_sharing
 from speechvq.analysis.sharing_rule import Decision, PairSharing, SharingRule
@@ -29,6 +29,7 @@ from speechvq.reporting.charts import draw_heat_map
 from speechvq.reporting.dendrogram import draw_dendrogram
 
 TITLE = "Codes shared across languages"
+_MAX_PROBED_UTTERANCES = 4000
 _TONES = {Decision.SHARED: "good", Decision.NOT_SHARED: "bad", Decision.UNDECIDED: "note"}
 
 
@@ -60,9 +61,12 @@ def create_sharing_section(
         return Section(title=TITLE, missing=f"there is one language only, {languages[0]}.")
     rule = rule or SharingRule()
     name, table = next(iter(counts.items()))
-    groups = np.where(table.speakers == "", table.utterances, table.speakers)
+    some = np.zeros(len(table.utterances), dtype=bool)
+    some[draw_rows(len(some), _MAX_PROBED_UTTERANCES, seed)] = True
+    probed = table.select(some)
+    groups = np.where(probed.speakers == "", probed.utterances, probed.speakers)
     sources = compare_with_source(
-        compute_code_features(table), table.languages, table.sources, groups, seed, probes
+        compute_code_features(probed), probed.languages, probed.sources, groups, seed, probes
     )
     pairs = {
         key: measure_all_sharing(one, np.random.default_rng(seed), rule)

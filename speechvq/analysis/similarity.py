@@ -42,33 +42,6 @@ def compute_cka(first: ArrayLike, second: ArrayLike, *, debiased: bool = True) -
     return _divide(_compute_hsic(x, y), _compute_hsic(x, x), _compute_hsic(y, y))
 
 
-def compute_svcca(first: ArrayLike, second: ArrayLike, *, variance: float = 0.99) -> float:
-    """Mean canonical correlation of the directions that hold most variance (Raghu et al. 2017,
-    arXiv 1706.05806).
-
-    Args:
-        first: (N, D), one row a frame.
-        second: (N, D'), the same rows; far more of them than directions, or noise correlates too.
-        variance: Share of the variance that is kept.
-
-    Returns:
-        0 to 1; NaN where one does not vary.
-
-    Raises:
-        ValueError: Rows do not match.
-    """
-    bases = []
-    for one in _center_pair(first, second):
-        rows, strengths, _ = np.linalg.svd(one, full_matrices=False)
-        shares = np.cumsum(strengths**2)
-        if not shares[-1] > 0:
-            return float("nan")
-        size = int(np.searchsorted(shares, variance * shares[-1] * (1 - 1e-12))) + 1
-        bases.append(rows[:, :size])
-    correlations = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
-    return float(np.clip(correlations, 0.0, 1.0).mean())
-
-
 def compute_phone_centres(
     vectors: ArrayLike, phones: ArrayLike, languages: ArrayLike
 ) -> tuple[list[str], list[str], FloatArray]:
@@ -107,26 +80,6 @@ def compute_cka_matrix(centres: ArrayLike) -> FloatArray:
     for row, column in zip(*np.triu_indices(len(values), 1), strict=True):
         matrix[row, column] = matrix[column, row] = compute_cka(values[row], values[column])
     return matrix
-
-
-def permute_cka(
-    first: ArrayLike, second: ArrayLike, rng: np.random.Generator, num_permutations: int = 200
-) -> tuple[float, float, float]:
-    """Debiased CKA against the null that rows have nothing to do with each other.
-
-    Args:
-        first: (N, D).
-        second: (N, D').
-        rng: Source of permutations of the rows.
-        num_permutations: How many.
-
-    Returns:
-        CKA, the mean of the null, and the share of permutations at least as high.
-    """
-    observed = compute_cka(first, second)
-    other = np.asarray(second)
-    null = np.array([compute_cka(first, rng.permutation(other)) for _ in range(num_permutations)])
-    return observed, float(null.mean()), float((1 + (null >= observed).sum()) / (1 + len(null)))
 
 
 def compute_centre_distances(vectors: ArrayLike, labels: ArrayLike) -> tuple[list[str], FloatArray]:

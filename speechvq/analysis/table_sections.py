@@ -16,7 +16,7 @@ from speechvq.analysis.code_table import MODEL, CodeTable
 from speechvq.analysis.language_tree import get_family
 from speechvq.analysis.layer_section import create_layer_section, measure_likeness
 from speechvq.analysis.pitch import group_by_pitch
-from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
+from speechvq.analysis.probes import ProbeResult, ProbeSettings, draw_rows, run_probe
 from speechvq.analysis.representations import list_layers, read_layer
 from speechvq.analysis.section import Section
 from speechvq.analysis.sharing_rule import SharingRule
@@ -24,6 +24,10 @@ from speechvq.analysis.sharing_section import TITLE as SHARING
 from speechvq.analysis.sharing_section import create_sharing_section
 
 _COLUMNS = ("utterance", "language", "speaker", "source", "phone")
+_MAX_UTTERANCES = 4000
+"""Utterances that the other probes take."""
+_MAX_SPEAKERS = 200
+"""Speakers that are told apart."""
 _MAX_FRAMES = 4000
 """Frames of a layer that the probe for phones takes."""
 _PHONE_PERMUTATIONS = 9
@@ -104,17 +108,19 @@ def create_layers_of_samples(
         spoken, heard = texts
         families = np.array([get_family(one) or "" for one in spoken.language.tolist()])
         groups = spoken.get_groups()
+        drawn = draw_rows(len(groups), _MAX_UTTERANCES, seed)
         for name, labels, owners in (
             ("language", spoken.language, groups),
             ("family", families, groups),
             ("source", spoken.source, groups),
-            ("speaker", spoken.speaker, spoken.utterance),
+            ("speaker", _draw_speakers(spoken.speaker[drawn], seed), spoken.utterance),
         ):
             rng = np.random.default_rng(seed)
-            found = run_probe(sample.utterances, labels, owners, rng, settings)
+            chosen = labels if name == "speaker" else labels[drawn]
+            found = run_probe(sample.utterances[drawn], chosen, owners[drawn], rng, settings)
             probes.setdefault(name, []).append(found)
         known = np.flatnonzero(heard.phone != "")
-        known = np.sort(np.random.default_rng(seed).permutation(known)[:_MAX_FRAMES])
+        known = known[draw_rows(len(known), _MAX_FRAMES, seed)]
         few = replace(
             settings, num_permutations=min(settings.num_permutations, _PHONE_PERMUTATIONS)
         )
@@ -141,6 +147,14 @@ def create_layers_of_samples(
             f"{'is' if len(alone) == 1 else 'are'} to other languages: that needs two utterances."
         )
     return section
+
+
+def _draw_speakers(speakers: NDArray[np.str_], seed: int) -> NDArray[np.str_]:
+    """(U,) the same, but "" for all beyond some drawn speakers with two utterances or more."""
+    names, counts = np.unique(speakers[speakers != ""], return_counts=True)
+    names = names[counts > 1]
+    kept = names[draw_rows(len(names), _MAX_SPEAKERS, seed)]
+    return np.where(np.isin(speakers, kept), speakers, "")
 
 
 def _read_texts(

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from speechvq.analysis import phone_section
 from speechvq.analysis.code_phones import (
     compare_distances,
     compute_code_given_phone,
@@ -19,8 +20,8 @@ from speechvq.analysis.code_phones import (
 )
 from speechvq.analysis.code_table import CodeTableWriter, UtteranceFrames, open_code_table
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.phone_counts import compute_shift_curve, count_phones
-from speechvq.analysis.phone_section import create_phone_section
+from speechvq.analysis.phone_counts import compute_shift_curve, count_phones, has_more_combinations
+from speechvq.analysis.phone_section import create_phone_section, score_table
 from speechvq.analysis.phones import compute_pnmi, count_pairs
 from speechvq.analysis.section import Section
 from speechvq.analysis.time_shift import add_shift
@@ -88,6 +89,19 @@ def test_counts_are_those_of_all_frames_at_once(tmp_path):
     assert (counts.unit, counts.num_units) == ("speaker", 6)
     of_first = counts.frames[counts.units == counts.units[0]].sum()
     assert of_first == 80
+
+
+def test_codebooks_are_not_scored_together_beyond_a_number_of_combinations(tmp_path, monkeypatch):
+    codes = [[0, 1], [1, 1], [0, 0], [1, 0], [0, 1]]
+    table = create_table(tmp_path, [("s", "hin_Deva", list("abcab"), codes)] * 2)
+    columns = table.list_columns()
+    assert has_more_combinations(table, columns, 3)
+    assert not has_more_combinations(table, columns, 4)
+    names = [score.name for score in score_table(table, ["hin_Deva"], 1)]
+    assert names[0] == "model, all codebooks"
+    monkeypatch.setattr(phone_section, "MAX_COMBINATIONS", 3)
+    names = [score.name for score in score_table(table, ["hin_Deva"], 1)]
+    assert names == ["model, codebook 0", "model, codebook 1"]
 
 
 def test_scores_of_codes_that_are_phones_and_of_codes_that_are_not(tmp_path):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.cluster import hierarchy
-from scipy.linalg import subspace_angles
 from scipy.spatial import distance
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -31,7 +30,7 @@ from speechvq.analysis.phones import (
     count_pairs,
 )
 from speechvq.analysis.probes import fit_logistic, reduce_dimensions
-from speechvq.analysis.similarity import compute_cka, compute_svcca, link_average
+from speechvq.analysis.similarity import compute_cka, link_average
 
 SHAPES = [(2, 2, 40), (9, 30, 3000), (40, 320, 500), (5, 1, 60)]
 """Phones, codes, frames: also more codes than frames could fill, and a single code."""
@@ -131,14 +130,6 @@ def test_cka_of_a_linear_map_follows_from_the_covariance() -> None:
     )
     assert compute_cka(x, x @ mapping, debiased=False) == pytest.approx(expected)
     assert compute_cka(x, x @ mapping) == pytest.approx(expected, abs=0.005)
-
-
-def test_svcca_is_the_mean_cosine_of_principal_angles() -> None:
-    rng = np.random.default_rng(3)
-    x, y = rng.normal(size=(80, 5)), rng.normal(size=(80, 7))
-    y[:, :3] += 2 * x[:, :3]
-    angles = subspace_angles(x - x.mean(0), y - y.mean(0))
-    assert compute_svcca(x, y, variance=1.0) == pytest.approx(np.cos(angles).mean())
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])

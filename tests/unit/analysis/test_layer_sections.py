@@ -10,7 +10,7 @@ import torch
 from speechvq.analysis.attention import AttentionTally
 from speechvq.analysis.attention_section import create_attention_section
 from speechvq.analysis.layer_section import create_layer_section, measure_likeness
-from speechvq.analysis.probes import ProbeSettings, run_layer_probes
+from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
 from speechvq.analysis.section import Section
 from speechvq.reporting.page import Page
 
@@ -22,6 +22,14 @@ def render(section: Section) -> str:
     section.add_to(page)
     assert json.loads(json.dumps(section.numbers))
     return page.render()
+
+
+def run_layer_probes(
+    layers, labels, groups, seed: int, settings: ProbeSettings
+) -> list[ProbeResult]:
+    return [
+        run_probe(layer, labels, groups, np.random.default_rng(seed), settings) for layer in layers
+    ]
 
 
 def test_layers() -> None:

@@ -12,7 +12,6 @@ from speechvq.analysis.probes import (
     _permute,
     fit_logistic,
     reduce_dimensions,
-    run_layer_probes,
     run_probe,
 )
 
@@ -141,11 +140,3 @@ def test_components_keep_the_variance() -> None:
     centered = features - features.mean(0)
     assert (reduced**2).sum() == pytest.approx((centered**2).sum())
     assert reduce_dimensions(features, None) is features
-
-
-def test_layers_are_probed_alike() -> None:
-    features, labels, groups = create_speakers(np.random.default_rng(0), shift=6.0)
-    noise = np.random.default_rng(1).normal(size=features.shape)
-    found = run_layer_probes([noise, features, features], labels, groups, 3, QUICK)
-    assert found[1] == found[2]
-    assert found[0].accuracy.value < 0.75 < found[1].accuracy.value
