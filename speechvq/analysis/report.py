@@ -15,7 +15,7 @@ from typing import Any
 from speechvq import __version__
 from speechvq.analysis.config import AnalyzeConfig
 from speechvq.analysis.section import Section
-from speechvq.errors import ConfigError
+from speechvq.earlier_results import check_earlier_results
 from speechvq.reporting.page import Page
 
 KIND = "speechvq-analysis"
@@ -33,30 +33,14 @@ def check_output(config: AnalyzeConfig) -> None:
         ConfigError: It holds an analysis with another configuration, or other results.
     """
     file = Path(config.output) / ANALYSIS_FILE
-    if not file.exists():
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        before = found["config"] if found["kind"] == KIND else None
-    except (ValueError, KeyError, TypeError, OSError):
-        before = None
-    if not isinstance(before, dict):
-        raise ConfigError(
-            [f"`output` must be a new directory, but {config.output} holds other results."]
-        )
-    different = [
-        f"`{key}` is {value!r} now and was {before.get(key)!r}"
-        for key, value in asdict(config).items()
-        if key not in _FREE and value != before.get(key)
-    ]
-    if different:
-        raise ConfigError(
-            [
-                f"`output` must be a new directory, but {config.output} holds another analysis: "
-                f"{'; '.join(different)}. Take another `output`, or remove that directory."
-            ]
-        )
-    file.unlink()
+    check_earlier_results(
+        file,
+        KIND,
+        "analysis",
+        lambda key, now, before: key in _FREE or now == before,
+        asdict(config),
+    )
+    file.unlink(missing_ok=True)
 
 
 def describe_findings(sections: Sequence[Section]) -> list[str]:

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from speechvq.analysis.intervals import Estimate
 from speechvq.analysis.report import to_plain
@@ -22,7 +21,7 @@ from speechvq.deploy.analysis_results import (
     SHARING,
     Measurement,
 )
-from speechvq.deploy.result_table import ResultTable
+from speechvq.deploy.result_table import ExportedTable, ResultTable
 from speechvq.reporting.cells import Cell, Value, format_short
 from speechvq.reporting.page import Page
 
@@ -32,7 +31,7 @@ _EQUAL = "Codes at equal perplexity"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalysisTable(ResultTable):
+class AnalysisTable(ExportedTable):
     """Analyses side by side; the table itself is that of codes and phones.
 
     Attributes:
@@ -133,20 +132,6 @@ class AnalysisTable(ResultTable):
                     ends = _list_ends(both.difference)
                     writer.writerow([*cells, repr(both.second), "", "", name_of_reference, *ends])
         return text.getvalue()
-
-    def write(self, path: Path) -> None:
-        """Writes the form that the name of a file asks for: .json, .csv, .tsv, else the page."""
-        match path.suffix.lower():
-            case ".json":
-                text = self.to_json()
-            case ".csv":
-                text = self.to_delimited(",")
-            case ".tsv":
-                text = self.to_delimited("\t")
-            case _:
-                self.to_page().write(path)
-                return
-        path.write_text(text, encoding="utf-8")
 
 
 def create_analysis_table(comparison: AnalysisComparison) -> AnalysisTable:

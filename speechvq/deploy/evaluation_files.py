@@ -18,7 +18,8 @@ from speechvq.decoding.alignment import EditCounts
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.deploy.evaluation_result import KIND, Evaluation, Result
 from speechvq.deploy.n_best import N_BEST_FILE, format_n_best
-from speechvq.errors import ConfigError, DataError
+from speechvq.earlier_results import check_earlier_results
+from speechvq.errors import DataError
 from speechvq.reporting.page import Page
 
 METRICS_FILE = "metrics.json"
@@ -45,31 +46,14 @@ def check_output(config: EvaluateConfig) -> None:
     Raises:
         ConfigError: If it holds an evaluation with another configuration, or other results.
     """
-    file = Path(config.output) / METRICS_FILE
-    if not file.exists():
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        before = found["config"] if found["kind"] == KIND else None
-    except (ValueError, KeyError, TypeError, OSError):
-        before = None
-    if not isinstance(before, dict):
-        raise ConfigError(
-            [f"`output` must be a new directory, but {config.output} holds other results."]
-        )
     now = asdict(config)
-    different = [
-        f"`{key}` is {now[key]!r} now and was {before.get(key)!r}"
-        for key in _IDENTITY
-        if _resolve(key, now[key]) != _resolve(key, before.get(key))
-    ]
-    if different:
-        raise ConfigError(
-            [
-                f"`output` must be a new directory, but {config.output} holds another evaluation: "
-                f"{'; '.join(different)}. Take another `output`, or remove that directory."
-            ]
-        )
+    check_earlier_results(
+        Path(config.output) / METRICS_FILE,
+        KIND,
+        "evaluation",
+        lambda key, value, before: _resolve(key, value) == _resolve(key, before),
+        {key: now[key] for key in _IDENTITY},
+    )
 
 
 def compute_model_digest(directory: str | os.PathLike[str]) -> str:

@@ -7,13 +7,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from speechvq.decoding.scoring import Comparison, ErrorRate
 from speechvq.deploy.evaluation_tables import create_bars, format_rate, rate_cell
 from speechvq.deploy.leaderboard import SIGNIFICANCE, Entry, Leaderboard
-from speechvq.deploy.result_table import ResultTable
+from speechvq.deploy.result_table import ExportedTable, ResultTable
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import draw_bars
 from speechvq.reporting.page import Page
@@ -25,7 +24,7 @@ _MOST_BARS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaderboardTable(ResultTable):
+class LeaderboardTable(ExportedTable):
     """Leaderboards side by side; the table itself is the first of them.
 
     Attributes:
@@ -109,20 +108,6 @@ class LeaderboardTable(ResultTable):
             for entry in board.entries:
                 writer.writerow(_to_cells(number, board, entry, languages, self.rank_by))
         return text.getvalue()
-
-    def write(self, path: Path) -> None:
-        """Writes the form that the name of a file asks for: .json, .csv, .tsv, else the page."""
-        match path.suffix.lower():
-            case ".json":
-                text = self.to_json()
-            case ".csv":
-                text = self.to_delimited(",")
-            case ".tsv":
-                text = self.to_delimited("\t")
-            case _:
-                self.to_page().write(path)
-                return
-        path.write_text(text, encoding="utf-8")
 
 
 def create_leaderboard_table(boards: list[Leaderboard], rank_by: str) -> LeaderboardTable:

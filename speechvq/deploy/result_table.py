@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,37 @@ class ResultTable:
     def write(self, path: Path) -> None:
         """Writes the table as an HTML page."""
         self.to_page().write(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedTable(ResultTable):
+    """Results that other programs read, too."""
+
+    @abstractmethod
+    def to_json(self) -> str:
+        """Returns all numbers as JSON."""
+
+    @abstractmethod
+    def to_delimited(self, delimiter: str) -> str:
+        """Returns all numbers, one row each.
+
+        Args:
+            delimiter: Between cells.
+        """
+
+    def write(self, path: Path) -> None:
+        """Writes the form that the name of a file asks for: .json, .csv, .tsv, else the page."""
+        match path.suffix.lower():
+            case ".json":
+                text = self.to_json()
+            case ".csv":
+                text = self.to_delimited(",")
+            case ".tsv":
+                text = self.to_delimited("\t")
+            case _:
+                self.to_page().write(path)
+                return
+        path.write_text(text, encoding="utf-8")
 
 
 def _show(cell: Cell | Value) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechvq import __version__
-from speechvq.errors import ConfigError
+from speechvq.earlier_results import check_earlier_results
 from speechvq.nn.places import Place, Site
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import BarSeries, draw_bars
@@ -39,24 +39,12 @@ def check_output(config: TokfsmConfig) -> None:
     Raises:
         ConfigError: It holds an experiment with another configuration, or other results.
     """
-    file = Path(config.output) / METRICS_FILE
-    if not file.exists():
-        return
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        before = document["config"] if document["kind"] == KIND else None
-    except (ValueError, KeyError, TypeError, OSError):
-        before = None
-    now = asdict(config)
-    if isinstance(before, dict) and all(
-        before.get(key) == now[key] for key in now if key not in _FREE
-    ):
-        return
-    raise ConfigError(
-        [
-            f"`output` must be a new directory, but {config.output} holds other results; take "
-            "another `output`, or remove that directory."
-        ]
+    check_earlier_results(
+        Path(config.output) / METRICS_FILE,
+        KIND,
+        "experiment",
+        lambda key, now, before: key in _FREE or now == before,
+        asdict(config),
     )
 
 

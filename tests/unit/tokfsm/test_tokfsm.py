@@ -133,7 +133,7 @@ def test_experiment_leaves_its_files(tmp_path: Path) -> None:
     page = (tmp_path / "tokfsm" / "report.html").read_text()
     assert "Codes exchanged" in page
     check_output(config)
-    with pytest.raises(ConfigError, match="holds other results"):
+    with pytest.raises(ConfigError, match="holds another experiment"):
         check_output(TokfsmConfig(output=config.output, **SMALL, seed=2))
     # The same seed gives the same numbers.
     assert results[0].interchange == results[1].interchange
