@@ -15,7 +15,8 @@ from speechvq.training.pretrain_config import PretrainConfig
 @dataclass(kw_only=True)
 class BottleneckTrainConfig(TrainConfig):
     """Finetuning with codebooks (Tamkin et al. 2023): a pretrained model by its contrastive loss, a
-    recogniser by CTC with the heads that it has. `architecture` and `features` are the model's."""
+    recogniser by CTC with the heads that it has. `architecture` and `features` are the model's.
+    """
 
     model: str | None = None
     """Model directory without bottlenecks, a pretrained one or a recogniser."""

@@ -18,7 +18,7 @@ from speechvq.nn.bottleneck import BottleneckOutput
 from speechvq.nn.bottleneck_sites import capture_codes, list_bottlenecks
 from speechvq.nn.code_tally import CodeTally
 from speechvq.nn.places import Place
-from speechvq.training.metrics import TensorSum, pop_tensor
+from speechvq.training.metrics import BOTTLENECK_PREFIX, TensorSum, pop_tensor
 
 
 class CodeSums:
@@ -52,11 +52,10 @@ class CodeSums:
         bottlenecks = list_bottlenecks(self._model)
         for place in bottlenecks:
             self._tally.add_sums(place, pop_tensor(values, _name(place)))
-        own: dict[str, dict[str, Any]] = {}
-        shares, relative, errors = [], [], []
+        shares, perplexities, errors = [], [], []
         for place, found in self._tally.compute().items():
             size = bottlenecks[place].codebook_size
-            own[str(place)] = {
+            own = {
                 "used_codes": found.num_used.tolist(),
                 "perplexity": _round(found.perplexity),
                 "error": _round(found.error),
@@ -64,14 +63,14 @@ class CodeSums:
                 "output_norm": _round(found.output_norm),
                 "code_norm": _round(found.code_norm),
             }
+            values.update({f"{BOTTLENECK_PREFIX}{place}/{key}": one for key, one in own.items()})
             shares += (found.num_used / size).tolist()
-            relative += found.perplexity.tolist()
+            perplexities += found.perplexity.tolist()
             errors += found.error.tolist()
         values["code_usage"] = sum(shares) / len(shares)
-        values["code_perplexity"] = sum(relative) / len(relative)
+        values["code_perplexity"] = sum(perplexities) / len(perplexities)
         values["code_error"] = sum(errors) / len(errors)
         values["num_active"] = max(one.num_active for one in bottlenecks.values())
-        values["bottlenecks"] = own
 
 
 class CodeUnit(TrainUnit[Any]):

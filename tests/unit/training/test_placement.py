@@ -16,7 +16,7 @@ from speechvq.models.build import create_pretrain_model
 from speechvq.models.presets import create_gumbel, create_preset
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.training import placement
-from speechvq.training.placement import draw_utterances, collect_features, place_quantizer
+from speechvq.training.placement import collect_features, draw_utterances, place_quantizer
 from tests.support.corpora import write_tone_corpus
 
 
