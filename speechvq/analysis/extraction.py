@@ -6,8 +6,6 @@ before any statistic.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -30,7 +28,7 @@ from speechvq.analysis.code_table import (
     open_code_table,
 )
 from speechvq.analysis.config import AnalyzeConfig
-from speechvq.analysis.forward import compute_frames
+from speechvq.analysis.forward import compute_frames, release_free_memory
 from speechvq.analysis.frame_times import compute_frame_times
 from speechvq.analysis.mfcc_codes import (
     ControlQuantizer,
@@ -195,16 +193,6 @@ def extract(
         attention=attention,
         elapsed_seconds=time.perf_counter() - begin,
     )
-
-
-def release_free_memory() -> None:
-    """Gives freed memory back to the system: batches of many lengths leave gaps in glibc's heap,
-    which would grow by a tenth of a gigabyte in ten hours of audio. Nothing happens elsewhere.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def list_languages(config: AnalyzeConfig) -> list[str]:

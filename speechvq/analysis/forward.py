@@ -1,7 +1,9 @@
-"""Runs a model over a batch of waveforms: frames, codes and layers."""
+"""Runs a model over a batch of waveforms, and gives back the memory that batches leave."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -51,3 +53,13 @@ def compute_frames(
         features, num_frames, _ = model.encoder.compute_features(batch, lengths)
     codes = None if quantizer is None else quantizer.encode(features).cpu()
     return num_frames.tolist(), codes, hidden
+
+
+def release_free_memory() -> None:
+    """Gives freed memory back to the system: batches of many lengths leave gaps in glibc's heap,
+    which would grow by a tenth of a gigabyte in ten hours of audio. Nothing happens elsewhere.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
