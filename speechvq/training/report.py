@@ -11,6 +11,7 @@ from typing import Any
 from speechvq.reporting.cells import Cell
 from speechvq.reporting.charts import Series, draw_lines
 from speechvq.reporting.page import Metric, Page
+from speechvq.training.code_report import add_bottlenecks
 from speechvq.training.metrics import read_metrics
 from speechvq.training.recorder import format_duration
 
@@ -71,6 +72,7 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     if summary.get("blank"):
         page.add_paragraph(summary["blank"], tone="warning")
     _add_curves(page, lines)
+    add_bottlenecks(page, lines)
     _add_languages(page, lines, summary)
     _add_sampling(page, summary)
     _add_forgetting(page, summary)

@@ -62,7 +62,9 @@ def test_contrastive_model_gets_codes_that_learn(
     forks: ForkServer, tones: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     arguments = [f"corpus={tones}", f"model={pretrained}", "steps=40", "layers=[1]", *CODES]
-    run(forks, "bottleneck", tmp_path / "run", arguments)
+    arguments += ["codebook_size=96", "kmeans_frames=96"]  # more codes than frames can use
+    told = run(forks, "bottleneck", tmp_path / "run", arguments)
+    assert "unused codes were put on frames after step 10" in told
     found = list_bottlenecks(load_model(tmp_path / "run" / "model"))
     assert list(found) == [Place(1, Site.heads), Place(1, Site.feed_forward)]
     assert {one.num_active for one in found.values()} == {2}
@@ -71,7 +73,7 @@ def test_contrastive_model_gets_codes_that_learn(
     assert lines[-1]["code_error"] < lines[2]["code_error"]
     own = lines[-1]["bottlenecks"]["layer 1 heads"]
     assert len(own["perplexity"]) == len(own["used_codes"]) == 2
-    assert all(1 < value <= 24 for value in own["perplexity"])
+    assert all(1 < value <= 96 for value in own["perplexity"])
     assert read_lines(tmp_path / "run", "dev")[-1]["bottlenecks"].keys() == found_names(found)
 
 
@@ -79,25 +81,11 @@ def found_names(found: dict[Place, Any]) -> set[str]:
     return {str(place) for place in found}
 
 
-def test_random_codes_that_nothing_chooses_restart(
-    forks: ForkServer, tones: Path, pretrained: Path, tmp_path: Path
-) -> None:
-    """Codes at a lone point of each codebook would never be chosen again."""
-    usage = {}
-    for every in (0, 5):
-        output = tmp_path / str(every)
-        arguments = [f"corpus={tones}", f"model={pretrained}", "steps=20", "codebook_size=96"]
-        arguments += ["num_active=1", "kmeans_frames=96", f"restart_every={every}"]
-        told = run(forks, "bottleneck", output, arguments)
-        assert ("unused codes were put on frames after step 5" in told) == bool(every)
-        usage[every] = read_lines(output)[-1]["code_usage"]
-    assert usage[5] > usage[0]
-
-
 def test_recogniser_keeps_its_labels_resumes_to_the_bit_and_is_evaluated(
     forks: ForkServer, tones: Path, recognizer: Path, tmp_path: Path
 ) -> None:
     arguments = [f"corpus={tones}", f"model={recognizer}", "steps=30", *CODES]
+    arguments += ["num_active_steps=25"]  # so that the model is that of the last validation
     run(forks, "bottleneck", tmp_path / "whole", arguments)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for path in ("model", "engine/checkpoints/step_30"):
