@@ -44,6 +44,9 @@ class BottleneckTrainConfig(TrainConfig):
     """Share of the steps in which codes restart, so that the last can settle."""
     auxiliary_weight: float = 1.0
     """Weight of the square distance of frames to means of codes (λ)."""
+    dense: bool = False
+    """The control: the same run without bottlenecks, so that what codes cost is not mistaken for
+    what more training gives."""
     mask_prob: float = 0.0
     """Recognisers: share of frames that are starts of masked spans × span length."""
     channel_mask_prob: float = 0.0
@@ -105,7 +108,9 @@ class BottleneckTrainConfig(TrainConfig):
         return problems
 
     def list_places(self, num_layers: int) -> list[Place]:
-        """The places of the bottlenecks in an encoder of so many layers."""
+        """The places of the bottlenecks in an encoder of so many layers; none if `dense`."""
+        if self.dense:
+            return []
         layers = sorted(self.layers) or range(num_layers)
         return [Place(layer, site) for layer in layers for site in Site if site in self.sites]
 

@@ -71,7 +71,7 @@ class CodeTraining:
                     )
                 except ValueError as error:
                     raise ConfigError([f"`layers` and `model` do not fit: {error}"]) from error
-        if not is_placed or not config.kmeans_frames:
+        if config.dense or not is_placed or not config.kmeans_frames:
             return
         try:
             place_codebooks(
@@ -100,10 +100,16 @@ class CodeTraining:
 
     def is_full(self, step: int) -> bool:
         """Whether k has reached its last value."""
-        return self._config.num_active_start is None or step >= self._config.num_active_steps
+        return (
+            self._config.dense
+            or self._config.num_active_start is None
+            or step >= self._config.num_active_steps
+        )
 
     def begin_step(self, model: Module, step: int) -> None:
         """Set k; restart unused codes if it is time to."""
+        if self._config.dense:
+            return
         set_num_active(model, self.get_num_active(step))
         config, before = self._config, step - 1
         is_early = before <= config.restart_share * config.steps
@@ -112,6 +118,8 @@ class CodeTraining:
 
     def wrap(self, parts: Parts, model: Module, step: int) -> Parts:
         """Let units train and watch the codes of a model that a step has left."""
+        if self._config.dense:
+            return parts
         set_num_active(model, self.get_num_active(max(1, step)))
         return replace(
             parts,

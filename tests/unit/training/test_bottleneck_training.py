@@ -171,6 +171,7 @@ def test_impossible_values_are_told_before_anything_starts(
 def test_places_are_in_the_order_of_the_layers() -> None:
     config = replace(CONFIG, layers=[3, 1], sites=[Site.feed_forward, Site.heads])
     assert config.list_places(4) == [Place(n, site) for n in (1, 3) for site in Site]
+    assert replace(CONFIG, dense=True).list_places(4) == []
     assert CONFIG.list_places(2) == [Place(n, site) for n in (0, 1) for site in Site]
 
 
