@@ -12,6 +12,8 @@ what stands is read.
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ VARIANTS = {
     "k = 8, no restarts": ["num_active=8", "restart_every=0"],
     "k = 1": ["num_active=1"],
 }
+_PLAIN = str.maketrans({"=": "", ",": ""})
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Measurement:
 
     def train(self, case: Case, variant: str) -> Path:
         """A recogniser with codes."""
-        output = self.work / case.name / variant.replace(" = ", "").replace(", ", "_").replace(" ", "_")
+        output = self.work / case.name / "_".join(variant.translate(_PLAIN).split())
         if not (output / "summary.json").exists():
             run_recipe("bottleneck", case.corpus, output, [
                 f"model={case.model}", "steps=400", *case.keys, *QUIET, *RATE, *CODES,
@@ -126,7 +129,7 @@ class Measurement:
         speech = joint.with_name("speech")
         joint.mkdir(exist_ok=True)
         if not (joint / "audio").exists():
-            (joint / "audio").symlink_to(speech / "audio")
+            shutil.copytree(speech / "audio", joint / "audio", copy_function=os.link)
         text = (speech / "manifest.tsv").read_text(encoding="utf-8")
         for language in SPOKEN:
             text = text.replace(f"\t{language}\t", f"\t{JOINT}\t")
