@@ -12,7 +12,7 @@ import torch
 from speechvq.analysis.alignment_files import AlignmentFiles, load_alignments
 from speechvq.analysis.attention_section import TITLE as ATTENTION
 from speechvq.analysis.attention_section import create_attention_section
-from speechvq.analysis.config import AnalyzeConfig
+from speechvq.analysis.config import AnalyzeConfig, PhoneSourceConfig
 from speechvq.analysis.extraction import Extraction, Progress, extract
 from speechvq.analysis.frame_times import find_window_samples
 from speechvq.analysis.layer_section import TITLE as LAYERS
@@ -135,7 +135,7 @@ def analyze(
     return "\n".join([*lines, speed, f"The report is in {Path(config.output) / REPORT_FILE}"])
 
 
-def create_phone_finder(config: AnalyzeConfig, device: torch.device) -> PhoneFinder:
+def create_phone_finder(config: PhoneSourceConfig, device: torch.device) -> PhoneFinder:
     """Opens the sources of phones that the configuration names."""
     files = recognizer = None
     if config.alignments:
