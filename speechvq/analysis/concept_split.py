@@ -127,6 +127,7 @@ def name_speaker(row: Utterance) -> str:
 def _divide(rows: Sequence[Utterance], seed: int) -> tuple[dict[str, str], str]:
     """Halves by speaker, language by language; by utterance where a language has one speaker."""
     parts: dict[str, str] = {}
+    sides: dict[str, str] = {}
     kinds = set()
     for language in sorted({row.language for row in rows}):
         own = [row for row in rows if row.language == language]
@@ -134,11 +135,10 @@ def _divide(rows: Sequence[Utterance], seed: int) -> tuple[dict[str, str], str]:
         by_speaker = len(speakers) > 1 and "" not in speakers
         kinds.add("speaker" if by_speaker else "utterance")
         names = sorted({name_speaker(row) if by_speaker else row.id for row in own})
-        order = np.random.default_rng(seed).permutation(len(names))
-        number = {names[place]: rank for rank, place in enumerate(order.tolist())}
-        for row in own:
-            rank = number[name_speaker(row) if by_speaker else row.id]
-            parts[row.id] = DEV if rank % 2 == 0 else TEST
+        for rank, place in enumerate(np.random.default_rng(seed).permutation(len(names)).tolist()):
+            # Who speaks several languages stays where the first one put them.
+            sides.setdefault(names[place], DEV if rank % 2 == 0 else TEST)
+        parts |= {row.id: sides[name_speaker(row) if by_speaker else row.id] for row in own}
     if len(set(parts.values())) == 1:  # every language has one utterance
         for place, row in enumerate(rows):
             parts[row.id] = DEV if place % 2 == 0 else TEST

@@ -133,7 +133,7 @@ def search_utterances(
     min_utterances: int,
     seed: int,
     neurons: NDArray[np.float32] | None,
-) -> list[ConceptRow]:
+) -> tuple[list[ConceptRow], list[float]]:
     """Finds the codes of all concepts of utterances in one codebook.
 
     Args:
@@ -145,8 +145,12 @@ def search_utterances(
         min_utterances: Fewer on dev or test make a concept rare, as do fewer than two units.
         seed: Of permutations.
         neurons: (U, M) means of activations over each utterance, to compare with.
+
+    Returns:
+        Rows, and the informedness of each code on dev.
     """
-    rows = []
+    rows: list[ConceptRow] = []
+    informedness: list[float] = []
     for one in labels:
         known = one.labels >= 0
         dev, test = (np.flatnonzero(known & side) for side in (one.is_dev, ~one.is_dev))
@@ -166,6 +170,7 @@ def search_utterances(
             thresholds, worth = table.choose_thresholds(on_dev)
             code = int(worth.argmax())
             union = _grow_union(table.shares >= thresholds, on_dev, code)
+            informedness.append(float(worth[code]))
             chosen = _score(table.shares[:, code] >= thresholds[code], on_dev)
             scores = _score(measured[:, code] >= thresholds[code], on_test)
             in_union = np.asarray((measured[:, union] >= thresholds[union]).any(1))
@@ -197,7 +202,7 @@ def search_utterances(
                 )
             )
         rows += _add_neurons(found, one, neurons, dev, test)
-    return rows
+    return rows, informedness
 
 
 def _grow_union(has_code: BoolArray, is_concept: BoolArray, first: int) -> list[int]:
