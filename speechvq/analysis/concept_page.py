@@ -161,8 +161,8 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
             ]
             for kind, one in metrics["kinds"].items()
         ],
-        caption="Medians over the concepts that are not rare (phones: without silence), each at "
-        "the place that was best on dev. Precise: a precision of 50 % or more at a recall of 10 % or "
+        caption="Medians over the concepts that are not rare (phones: without silence), each "
+        "at the place that was best on dev. Precise: a precision of 50 % or more at a recall of 10 % or "
         "more. Significant: rows of all places with a false discovery rate of 5 % at most. Kinds "
         "of language, pitch and sex count utterances, all others frames.",
     )

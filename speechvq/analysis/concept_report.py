@@ -1,4 +1,4 @@
-"""The files of `speechvq concepts`: `report.html`, then `metrics.json`, the sign of completeness."""
+"""The files of `speechvq concepts`: `report.html`, then `metrics.json`."""
 
 from __future__ import annotations
 
