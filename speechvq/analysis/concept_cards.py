@@ -25,6 +25,7 @@ NUM_CLIPS = 3
 NUM_SHOWN = 10
 _MARGIN_SECONDS = 0.35
 _MAX_SPAN_SECONDS = 3.0
+_PIXELS = 4  # of a frame of the spectrum, 16 ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +211,9 @@ def _add_clips(
             card.clips.append(
                 Clip(
                     audio=encode_flac(clip),
-                    picture=draw_spectrogram(compute_power(clip), span=(marks[0], marks[1])),
+                    picture=draw_spectrogram(
+                        np.repeat(compute_power(clip), _PIXELS, axis=0), span=(marks[0], marks[1])
+                    ),
                     label=f"{row.id}, {begin:.2f} to {end:.2f} s",
                 )
             )

@@ -14,7 +14,7 @@ from speechvq.analysis.concept_files import CONCEPTS_FILE, ConceptKind, ConceptR
 from speechvq.analysis.concept_scoring import ConceptFindings
 from speechvq.analysis.concept_split import Division
 from speechvq.analysis.concept_summary import CodebookFacts, is_counted
-from speechvq.nn.places import Site
+from speechvq.nn.places import Place, Site
 from speechvq.reporting.cells import Cell, Value
 from speechvq.reporting.charts import (
     BarSeries,
@@ -28,8 +28,8 @@ from speechvq.reporting.page import Metric, Page
 MAX_ROWS = 6000
 """A page holds no more rows of all places; the file has all."""
 _COLUMNS = (
-    *("concept", "place", "head", "code", "precision", "recall", "F1", "support", "lift"),
-    *("union", "its precision", "its recall", "neuron", "permuted", "p (BH)"),
+    *("concept", "place", "code", "precision", "recall", "F1", "support", "lift"),
+    *("codes", "union", "neuron", "permuted", "p (BH)"),
 )
 _LIMITS = (
     "Codes, unions, neurons and places are chosen on dev and measured on test; the permuted labels "
@@ -144,27 +144,28 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
     page.add_heading("Kinds of concepts")
     page.add_table(
         [
-            *("kind", "concepts", "rare", "precision", "recall", "lift", "union precision"),
-            *("union recall", "neurons", "permuted", "p", "precise", "significant rows"),
+            *("kind", "concepts", "rare", "precision", "recall", "lift", "union"),
+            *("neurons", "of any layer", "permuted", "p", "precise", "significant"),
         ],
         [
             [
                 *(kind, one["concepts"], one["rare"]),
                 *(_percent(one[f"median_{key}"]) for key in ("precision", "recall")),
                 _short(one["median_lift"]),
+                _join(one["median_union_precision"], one["median_union_recall"]),
                 *(
-                    _percent(one[f"median_{key}"])
-                    for key in ("union_precision", "union_recall", "neuron_precision")
+                    _percent(one[f"median_{key}_precision"])
+                    for key in ("neuron", "any_neuron", "permuted")
                 ),
-                *(_percent(one["median_permuted_precision"]), _short(one["p"])),
+                _short(one["p"]),
                 *(_percent(one["share_precise"]), _percent(one["share_significant"])),
             ]
             for kind, one in metrics["kinds"].items()
         ],
-        caption="Medians over the concepts that are not rare (phones: without silence), each "
-        "at the place that was best on dev. Precise: a precision of 50 % or more at a recall of 10 % or "
-        "more. Significant: rows of all places with a false discovery rate of 5 % at most. Kinds "
-        "of language, pitch and sex count utterances, all others frames.",
+        caption="Medians over the concepts that are not rare (phones: without silence), each at "
+        "its best place on dev. Neurons: of the same layer, and of all layers. Precise: a precision "
+        "of 50 % or more at a recall of 10 % or more. Significant: rows of all places with a false "
+        "discovery rate of 5 % at most. Language, pitch and sex count utterances, others frames.",
     )
 
 
@@ -191,6 +192,7 @@ def _add_codebooks(page: Page, facts: Sequence[CodebookFacts]) -> None:
     page.add_heading("Codebooks")
     heads = max((one.head + 1 for one in facts if one.place.site is Site.heads), default=0)
     layers = sorted({one.place.layer for one in facts})
+    has_languages = any(one.num_same is not None for one in facts)
     others = max((one.head + 1 for one in facts if one.place.site is not Site.heads), default=0)
     grid = np.full((len(layers), heads + others), np.nan)
     for one in facts:
@@ -212,19 +214,26 @@ def _add_codebooks(page: Page, facts: Sequence[CodebookFacts]) -> None:
         )
     page.add_table(
         [
-            *("place", "head", "codes", "dead", "perplexity", "PNMI", "PNMI by chance"),
-            *("codes of one phone", "same phone across languages", "unlike phones"),
+            *("place", "codes", "dead", "perplexity", "PNMI", "by chance", "of one phone"),
+            *(("same phone", "unlike phones") if has_languages else ()),
         ],
         [
             [
-                *(str(one.place), one.head, one.num_codes, one.num_dead, _short(one.perplexity)),
-                *(_short(one.pnmi), _short(one.pnmi_chance), _percent(one.pure)),
-                *(one.num_same, one.num_different),
+                *(name_place(one.place, one.head), one.num_codes, one.num_dead),
+                *(_short(one.perplexity), _short(one.pnmi), _short(one.pnmi_chance)),
+                _percent(one.pure),
+                *((one.num_same, one.num_different) if has_languages else ()),
             ]
             for one in facts
         ],
-        caption="Dead: chosen neither on dev nor on test. Codes of one phone: 80 % or more of "
-        "their frames have the phone that is theirs on dev.",
+        caption="Dead: chosen neither on dev nor on test. Of one phone: codes 80 % or more of "
+        "whose frames have the phone that is theirs on dev, of those in use."
+        + (
+            " Same phone, unlike phones: codes that are frequent in several languages, by their "
+            "most frequent phones there."
+            if has_languages
+            else ""
+        ),
     )
 
 
@@ -234,13 +243,13 @@ def _add_agreement(page: Page, metrics: dict[str, Any]) -> None:
     page.add_heading("Agreement of two seeds")
     page.add_table(
         [
-            *("place", "head", "head of the second", "active together", "at random"),
+            *("place", "head of the second", "active together", "at random"),
             *("codes compared", "same main phone", "by chance"),
         ],
         [
             [
-                f"layer {one['layer']} {one['site']}",
-                *(one["head"], one["second_head"]),
+                name_place(Place(one["layer"], Site(one["site"])), one["head"]),
+                one["second_head"],
                 *(_percent(one["agreement"]), _percent(one["random_agreement"])),
                 one["num_compared"],
                 *(_percent(one["same_phone"]), _percent(one["random_same_phone"])),
@@ -280,10 +289,10 @@ def _add_concepts(page: Page, rows: Sequence[ConceptRow]) -> None:
 def _create_row(row: ConceptRow) -> list[Cell | Value]:
     name = f"{row.concept} *" if row.is_rare else row.concept
     return [
-        *(name, str(row.place), row.head, row.code),
+        *(name, name_place(row.place, row.head), row.code),
         *(_percent(row.precision), _percent(row.recall), _short(row.f1)),
         *(row.support, _short(row.lift), len(row.codes)),
-        *(_percent(row.union_precision), _percent(row.union_recall)),
+        _join(row.union_precision, row.union_recall),
         *(_percent(row.neuron_precision), _percent(row.permuted_precision)),
         _short(row.p_adjusted),
     ]
@@ -310,7 +319,9 @@ def _add_cards(page: Page, cards: Sequence[CodeCard]) -> None:
 def _add_card(page: Page, card: CodeCard) -> None:
     row = card.row
     with page.card():
-        page.add_heading(f"{row.concept}: {row.place}, head {row.head}, code {row.code}", level=4)
+        page.add_heading(
+            f"{row.concept}: {name_place(row.place, row.head)}, code {row.code}", level=4
+        )
         page.add_paragraph(
             f"precision {row.precision:.1%}, recall {row.recall:.1%}, lift {row.lift:.1f}; "
             f"{card.num_frames:,} frames of test have the code"
@@ -341,6 +352,20 @@ def _add_shares(page: Page, name: str, shares: Sequence[tuple[str, float]]) -> N
         [[one, _percent(share)] for one, share in shares],
         sortable=False,
     )
+
+
+def name_place(place: Place, head: int) -> str:
+    """A codebook in a few letters: "3 head 1"; "3 ff" after the feed-forward part."""
+    if place.site is Site.heads:
+        return f"{place.layer} head {head}"
+    return f"{place.layer} ff{f' {head}' if head else ''}"
+
+
+def _join(precision: float | None, recall: float | None) -> Cell:
+    """Precision and recall in one cell, sorted by precision."""
+    if precision is None or recall is None:
+        return Cell(value=None)
+    return Cell(value=precision, text=f"{precision:.1%} at {recall:.1%}")
 
 
 def _percent(share: float | None) -> Cell:

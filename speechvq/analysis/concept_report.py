@@ -76,7 +76,12 @@ def collect_metrics(run: Run) -> dict[str, Any]:
     """What `metrics.json` holds."""
     findings = run.findings
     kinds = {
-        str(kind): summarize_kind(kind, findings.rows, findings.nulls.get(kind, []))
+        str(kind): summarize_kind(
+            kind,
+            findings.rows,
+            findings.nulls.get(kind, []),
+            findings.any_neurons.get(kind, {}),
+        )
         for kind in ConceptKind
         if kind not in findings.missing
     }
@@ -182,14 +187,17 @@ def _describe_kind(kind: str, one: dict[str, Any]) -> str:
         )
     text = (
         f"{kind.capitalize()}: the best code of a concept has a precision of "
-        f"{one['median_precision']:.1%} at a recall of {one['median_recall']:.1%} (medians over "
-        f"{one['measured']} concepts)"
+        f"{one['median_precision']:.1%} at a recall of {one['median_recall']:.1%} (medians of "
+        f"{one['measured']})"
     )
     others = []
     if one["median_neuron_precision"] is not None:
         others.append(
-            f"the best neuron at the same recall one of {one['median_neuron_precision']:.1%}"
+            f"the best neuron of its layer at the same recall one of "
+            f"{one['median_neuron_precision']:.1%}"
         )
+    if one["median_any_neuron_precision"] is not None:
+        others.append(f"that of any layer one of {one['median_any_neuron_precision']:.1%}")
     if one["median_permuted_precision"] is not None:
         others.append(
             f"codes chosen for permuted labels one of {one['median_permuted_precision']:.1%} "

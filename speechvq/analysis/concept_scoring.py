@@ -15,7 +15,7 @@ from speechvq.analysis.concept_config import ConceptsConfig
 from speechvq.analysis.concept_files import UTTERANCE_KINDS, ConceptKind, ConceptRow
 from speechvq.analysis.concept_null import FramePermuter, IntArray
 from speechvq.analysis.concept_pass import ConceptRecord, name_array
-from speechvq.analysis.concept_scores import LEFT_OUT, CodePairs, NeuronTable
+from speechvq.analysis.concept_scores import LEFT_OUT, CodePairs, NeuronTable, score_neurons
 from speechvq.analysis.concept_search import (
     FloatArray,
     FrameLabels,
@@ -43,6 +43,8 @@ class ConceptFindings:
         nulls: By kind of frames, of each codebook (2, P, L), see `CodebookConcepts`.
         facts: Of each codebook.
         agreement: With the second model, by place.
+        any_neurons: By kind of frames and concept the precision on test of the best neuron of all
+            layers, chosen on dev, at the recall of the concept's best code.
         missing: Why a kind of concept could not be looked for.
         notes: Sentences on how concepts of utterances were divided.
     """
@@ -51,6 +53,7 @@ class ConceptFindings:
     nulls: dict[ConceptKind, list[FloatArray]] = field(default_factory=dict)
     facts: list[CodebookFacts] = field(default_factory=list)
     agreement: dict[Place, list[SeedAgreement]] = field(default_factory=dict)
+    any_neurons: dict[ConceptKind, dict[str, float]] = field(default_factory=dict)
     missing: dict[ConceptKind, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -102,7 +105,34 @@ class ConceptScorer:
                 worth += self._score_codebook((codes[0], codes[1]), place, head, size, neurons)
             self._match_second(place, bottleneck.codebook_size)
         self.findings.rows = finish_rows(self.findings.rows, worth)
+        note("neurons of all layers")
+        self._search_all_neurons(sorted({place.layer for place in bottlenecks}))
         return self.findings
+
+    def _search_all_neurons(self, layers: Sequence[int]) -> None:
+        best = {(r.kind, r.concept): r for r in self.findings.rows if r.is_best_place}
+        worth: dict[tuple[ConceptKind, str], float] = {}
+        for layer in layers:
+            find = self._open_neurons(layer)
+            for one in self.frame_labels:
+                tables = find(one.kind)
+                if tables is None:
+                    continue
+                rows = [best[one.kind, name] for name in one.names]
+                dev, test = (
+                    torch.tensor([getattr(row, key) for row in rows])
+                    for key in ("dev_recall", "recall")
+                )
+                scores = score_neurons(tables[0], tables[1], recalls=(dev, test))
+                hits, fired = tables[0].measure(dev, scores.chosen)
+                on_dev = (hits / fired.clamp(min=1))[:, 0].tolist()
+                found = self.findings.any_neurons.setdefault(one.kind, {})
+                for name, own, precision in zip(
+                    one.names, on_dev, scores.precision.tolist(), strict=True
+                ):
+                    if own > worth.get((one.kind, name), -1.0):
+                        worth[one.kind, name] = own
+                        found[name] = precision
 
     def _score_codebook(
         self,

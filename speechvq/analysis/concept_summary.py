@@ -144,7 +144,10 @@ def finish_rows(rows: Sequence[ConceptRow], worth: Sequence[float]) -> list[Conc
 
 
 def summarize_kind(
-    kind: ConceptKind, rows: Sequence[ConceptRow], nulls: Sequence[FloatArray]
+    kind: ConceptKind,
+    rows: Sequence[ConceptRow],
+    nulls: Sequence[FloatArray],
+    any_neurons: Mapping[str, float],
 ) -> dict[str, Any]:
     """The numbers of one kind, at the best place of each concept (chosen on dev); rare concepts and
     silence among phones are left out.
@@ -154,6 +157,7 @@ def summarize_kind(
         rows: All rows.
         nulls: Of each codebook (2, P, L), precision on dev and on test among permuted labels, L in
             the order of the rows of a codebook; none for concepts of utterances.
+        any_neurons: By concept the precision of the best neuron of all layers, if it was measured.
 
     Returns:
         JSON values.
@@ -170,6 +174,7 @@ def summarize_kind(
         "median_recall": _median([row.recall for row in shown]),
         "median_lift": _median([row.lift for row in shown]),
         "median_neuron_precision": _median([row.neuron_precision for row in shown]),
+        "median_any_neuron_precision": _median([any_neurons.get(row.concept) for row in shown]),
         "median_union_precision": _median([row.union_precision for row in shown]),
         "median_union_recall": _median([row.union_recall for row in shown]),
         "share_precise": _share([is_precise(row) for row in shown]),
@@ -238,11 +243,3 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 def _share(values: Sequence[bool]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def group_facts(facts: Sequence[CodebookFacts]) -> Mapping[int, list[CodebookFacts]]:
-    """Codebooks by layer."""
-    groups: dict[int, list[CodebookFacts]] = {}
-    for one in facts:
-        groups.setdefault(one.place.layer, []).append(one)
-    return groups

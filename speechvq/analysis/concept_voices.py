@@ -82,6 +82,7 @@ class ShareTable:
         self._order = np.argsort(-shares, axis=0, kind="stable")  # (U, V)
         self._sorted = np.take_along_axis(shares, self._order, axis=0)
         below = np.vstack([self._sorted[1:], np.full((1, shares.shape[1]), -1.0)])
+        self._cuts = (self._sorted + np.maximum(below, 0)) / 2  # half-way to the next
         self._is_cut = (self._sorted > below) & (self._sorted > 0)
 
     def choose_thresholds(self, is_concept: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -100,7 +101,7 @@ class ShareTable:
         scores = np.where(self._is_cut, hits / positive - (ranks - hits) / negative, -1.0)
         best, columns = scores.argmax(0), np.arange(scores.shape[1])
         found = scores[best, columns]
-        return np.where(found <= -1.0, np.inf, self._sorted[best, columns]), found
+        return np.where(found <= -1.0, np.inf, self._cuts[best, columns]), found
 
 
 @dataclass(frozen=True, kw_only=True)
