@@ -163,7 +163,7 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
             for kind, one in metrics["kinds"].items()
         ],
         caption="Medians over the concepts that are not rare (phones: without silence), each at "
-        "its best place on dev. Neurons: of the same layer, and of all layers. Precise: a precision "
+        "its best place on dev. Neurons: of the same layer, of all layers. Precise: a precision "
         "of 50 % or more at a recall of 10 % or more. Significant: rows of all places with a false "
         "discovery rate of 5 % at most. Language, pitch and sex count utterances, others frames.",
     )
