@@ -144,10 +144,11 @@ def test_scores_are_those_of_codes_and_labels(finished, corpus, coded_models) ->
             keys = [key for key in known if parts[key[0]] == part]
             own = {key for key in keys if labels[key] == row.concept}
             fired = {key for key in keys if row.code in frames[(*key, *place)]}
-            scores = len(own & fired) / len(fired), len(own & fired) / len(own), len(own)
+            hits = len(own & fired)
+            scores = hits / max(1, len(fired)), hits / len(own), len(own)
             assert scores == pytest.approx(expected, abs=1e-6)
         union = {key for key in keys if frames[(*key, *place)] & set(row.codes)}
-        joint = len(own & union) / len(union), len(own & union) / len(own)
+        joint = len(own & union) / max(1, len(union)), len(own & union) / len(own)
         assert joint == pytest.approx((row.union_precision, row.union_recall), abs=1e-6)
 
 
