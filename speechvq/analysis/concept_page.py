@@ -29,7 +29,7 @@ MAX_ROWS = 6000
 """A page holds no more rows of all places; the file has all."""
 _COLUMNS = (
     *("concept", "place", "code", "precision", "recall", "F1", "support", "lift"),
-    *("codes", "union", "neuron", "permuted", "p (BH)"),
+    *("union", "neuron", "permuted", "p (BH)"),
 )
 _LIMITS = (
     "Codes, unions, neurons and places are chosen on dev and measured on test; the permuted labels "
@@ -96,8 +96,11 @@ def _add_headline(page: Page, metrics: dict[str, Any]) -> None:
         )
     ]
     if one["median_neuron_precision"] is not None:
+        detail = "best of its layer, at the same recall"
+        if one["median_any_neuron_precision"] is not None:
+            detail += f"; of any layer {one['median_any_neuron_precision']:.1%}"
         value = f"{one['median_neuron_precision']:.1%}"
-        shown.append(Metric(label="of neurons", value=value, detail="at the same recall"))
+        shown.append(Metric(label="of neurons", value=value, detail=detail))
     if one["median_permuted_precision"] is not None:
         value = f"{one['median_permuted_precision']:.1%}"
         shown.append(Metric(label="of permuted labels", value=value, detail=f"p = {one['p']:.3g}"))
@@ -145,7 +148,7 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
     page.add_table(
         [
             *("kind", "concepts", "rare", "precision", "recall", "lift", "union"),
-            *("neurons", "of any layer", "permuted", "p", "precise", "significant"),
+            *("neurons", "any layer", "permuted", "p", "precise", "significant"),
         ],
         [
             [
@@ -271,8 +274,9 @@ def _add_concepts(page: Page, rows: Sequence[ConceptRow]) -> None:
         page.add_table(
             _COLUMNS,
             [_create_row(row) for row in best],
-            caption=f"{kind.capitalize()}: every concept at its best place. Rare ones are marked "
-            "by *: too few frames or utterances to conclude anything.",
+            caption=f"{kind.capitalize()}: every concept at its best place (layer, head or "
+            "feed-forward part). Union: codes, precision at recall. Rare ones are marked by *: too "
+            "few frames or utterances to conclude anything.",
         )
         rest = [row for row in own if not row.is_best_place]
         if not rest:
@@ -291,8 +295,8 @@ def _create_row(row: ConceptRow) -> list[Cell | Value]:
     return [
         *(name, name_place(row.place, row.head), row.code),
         *(_percent(row.precision), _percent(row.recall), _short(row.f1)),
-        *(row.support, _short(row.lift), len(row.codes)),
-        _join(row.union_precision, row.union_recall),
+        *(row.support, _short(row.lift)),
+        _join(row.union_precision, row.union_recall, f"{len(row.codes)}: "),
         *(_percent(row.neuron_precision), _percent(row.permuted_precision)),
         _short(row.p_adjusted),
     ]
@@ -355,17 +359,17 @@ def _add_shares(page: Page, name: str, shares: Sequence[tuple[str, float]]) -> N
 
 
 def name_place(place: Place, head: int) -> str:
-    """A codebook in a few letters: "3 head 1"; "3 ff" after the feed-forward part."""
-    if place.site is Site.heads:
-        return f"{place.layer} head {head}"
-    return f"{place.layer} ff{f' {head}' if head else ''}"
+    """A codebook in a few letters: "3 h1" for head 1 of layer 3; "3 ff0" after its feed-forward
+    part.
+    """
+    return f"{place.layer}\u00a0{'h' if place.site is Site.heads else 'ff'}{head}"
 
 
-def _join(precision: float | None, recall: float | None) -> Cell:
+def _join(precision: float | None, recall: float | None, begin: str = "") -> Cell:
     """Precision and recall in one cell, sorted by precision."""
     if precision is None or recall is None:
         return Cell(value=None)
-    return Cell(value=precision, text=f"{precision:.1%} at {recall:.1%}")
+    return Cell(value=precision, text=f"{begin}{precision:.0%} at {recall:.0%}")
 
 
 def _percent(share: float | None) -> Cell:
