@@ -18,7 +18,7 @@ from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.data.text import TextNormalizer, get_normalizer
 from speechvq.decoding.config import EvaluateConfig
 from speechvq.decoding.scoring import UtteranceScores, score_utterances
-from speechvq.deploy.evaluation_files import check_output, compute_model_digest, write_evaluation
+from speechvq.deploy.evaluation_files import check_output, write_evaluation
 from speechvq.deploy.evaluation_report import create_report
 from speechvq.deploy.evaluation_result import Evaluation, Result, read_training
 from speechvq.deploy.n_best import add_decoders, compute_oracle, normalize_n_best
@@ -31,6 +31,7 @@ from speechvq.deploy.word_confidences import (
     recognize_with_confidences,
 )
 from speechvq.errors import ConfigError, DataError, ModelError
+from speechvq.models.digest import compute_model_digest
 
 
 @dataclass(frozen=True, kw_only=True)

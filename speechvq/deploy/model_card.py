@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechvq.deploy.decoding_weights import read_all_settings
-from speechvq.deploy.evaluation_files import METRICS_FILE, compute_model_digest, read_metrics
+from speechvq.deploy.evaluation_files import METRICS_FILE, read_metrics
 from speechvq.deploy.evaluation_result import KIND
 from speechvq.durable import write_durably
 from speechvq.errors import DataError, ModelError
 from speechvq.models.card import render_model_card
 from speechvq.models.ctc_model import CTCModel
+from speechvq.models.digest import compute_model_digest
 from speechvq.models.directory import CARD_FILE, load_model, read_json, read_model_config
 
 

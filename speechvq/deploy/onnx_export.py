@@ -25,12 +25,12 @@ import torch
 
 from speechvq import __version__
 from speechvq.data.records import SAMPLE_RATE
-from speechvq.deploy.evaluation_files import compute_model_digest
 from speechvq.deploy.onnx_graph import RecognizerGraph
 from speechvq.durable import create_directory
 from speechvq.errors import MissingDependencyError, ModelError
 from speechvq.models.config import Features
 from speechvq.models.ctc_model import CTCModel
+from speechvq.models.digest import compute_model_digest
 from speechvq.models.directory import check_apart, load_ctc_model, read_model_config
 from speechvq.models.vocabulary import (
     BLANK_ID,

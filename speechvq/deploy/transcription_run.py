@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from speechvq.deploy.evaluation_files import compute_model_digest
 from speechvq.deploy.progress import FilesProgress
 from speechvq.deploy.recognizer import Recognizer
 from speechvq.deploy.transcribing import FileRun, Transcriber, describe_settings
@@ -20,6 +19,7 @@ from speechvq.deploy.transcript_files import SUFFIXES, write_transcript
 from speechvq.deploy.transcription_inputs import Input, list_inputs, show_path
 from speechvq.deploy.transcription_ledger import Ledger, WindowJournal, identify, place_journal
 from speechvq.errors import ConfigError, InterruptedRunError, NoSpaceError
+from speechvq.models.digest import compute_model_digest
 
 _GPU_BATCH_SECONDS = 240.0
 

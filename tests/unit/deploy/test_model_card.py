@@ -11,11 +11,11 @@ import yaml
 
 from recipes import card
 from speechvq.deploy.decoding_weights import save_tuned_settings
-from speechvq.deploy.evaluation_files import compute_model_digest
 from speechvq.deploy.model_card import write_model_card
 from speechvq.errors import DataError, ModelError
 from speechvq.models.build import create_ctc_model
 from speechvq.models.config import CTCModelConfig, EncoderConfig, FbankConfig, Features
+from speechvq.models.digest import compute_model_digest
 from speechvq.models.directory import load_model, save_model
 from speechvq.models.vocabulary import build_character_vocabulary
 
