@@ -29,6 +29,9 @@ class ConceptsConfig(PhoneSourceConfig):
     divided by speaker."""
     language: list[str] = field(default_factory=list)
     """Languages to read; empty for all that the splits have."""
+    head: str | None = None
+    """The one head through which all languages go, of a recogniser with joint labels; null: each
+    language has its own."""
     where: str | None = None
     """Only rows with these values: `source=noa_hindi,speaker=x`."""
     limit: int = 0

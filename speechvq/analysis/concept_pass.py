@@ -180,20 +180,20 @@ class ConceptPass:
         if not long:
             return
         waveforms = [decode_flac(row.audio) for row in long]
-        language = long[0].language
+        head = self._config.head or long[0].language
         found: dict[Place, BottleneckOutput] = {}
         with capture_codes(self._model, found.__setitem__):
-            lengths, logits = run_model(self._model, waveforms, language)
+            lengths, logits = run_model(self._model, waveforms, head)
         other: dict[Place, BottleneckOutput] = {}
         if self._second is not None:
             with capture_codes(self._second, other.__setitem__):
-                run_model(self._second, waveforms, language)
+                run_model(self._second, waveforms, head)
         neurons: dict[int, Tensor] = {}
         if self._frames_wanted:
             source = self._dense if self._dense is not None else self._model
             bypass = nullcontext() if self._dense is not None else bypass_bottlenecks(source)
             with bypass, capture_neurons(source, self._layers, neurons.__setitem__):
-                run_model(source, waveforms, language)
+                run_model(source, waveforms, head)
         for index, (row, waveform, length) in enumerate(zip(long, waveforms, lengths, strict=True)):
             part = self._division.parts[row.id]
             for what, outputs in (("codes", found), ("second", other)):
@@ -267,7 +267,8 @@ class ConceptPass:
             return align_letters(self._aligner, row.text, row.language, waveform, times)
         if logits is None or not isinstance(self._model, CTCModel):
             return None
-        return align_letters(self._model, row.text, row.language, waveform, times, logits=logits)
+        head = self._config.head or row.language
+        return align_letters(self._model, row.text, head, waveform, times, logits=logits)
 
     def _number(
         self, kind: ConceptKind, names: list[str | None] | None, length: int, missing: int

@@ -29,6 +29,7 @@ from speechvq.analysis.concept_spool import Spool, write_codes
 from speechvq.analysis.extraction import Progress
 from speechvq.errors import ConfigError, DataError
 from speechvq.models.bottlenecks import describe_bottlenecks
+from speechvq.models.ctc_model import CTCModel
 from speechvq.models.digest import compute_model_digest
 from speechvq.models.directory import load_model
 from speechvq.nn.bottleneck_sites import list_bottlenecks, list_layers
@@ -166,6 +167,12 @@ def _load_models(
         )
     others: list[Model | None] = []
     problems = []
+    heads = list(model.heads) if isinstance(model, CTCModel) else []
+    if config.head is not None and config.head not in heads:
+        problems.append(
+            f"`head` must be one that `model` has ({', '.join(heads) or 'none'}), but is "
+            f"{config.head}."
+        )
     for key, path in (("dense", config.dense), ("second", config.second)):
         other = None if path is None else load_model(path).eval().to(device)
         others.append(other)
