@@ -93,6 +93,8 @@ class SteerConfig:
     """Only rows with these values: `source=noa_hindi,speaker=x`."""
     limit: int = 0
     """At most this many utterances of each language and split, the first of the corpus; 0: all."""
+    max_seconds: float = 12.0
+    """Longer utterances of `split` are left out: each is computed anew for every edit."""
     kinds: list[str] = field(default_factory=lambda: list(KINDS))
     """Kinds of concepts: letter, phone, language."""
     modes: list[str] = field(default_factory=lambda: list(MODES))
@@ -162,8 +164,11 @@ class SteerConfig:
                     f"`concept` must be a kind ({', '.join(KINDS)}) and a name, such as letter:a, "
                     f"but is {name!r}."
                 )
-        if not self.batch_seconds > 0:
-            problems.append(f"`batch_seconds` must be above 0, but is {self.batch_seconds}.")
+        problems += [
+            f"`{key}` must be above 0, but is {getattr(self, key)}."
+            for key in ("batch_seconds", "max_seconds")
+            if not getattr(self, key) > 0
+        ]
         return problems
 
     def _validate_recording(self) -> list[str]:

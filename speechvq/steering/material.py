@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from speechvq.nn.activation_additions import Addition, apply_additions
 from speechvq.nn.bottleneck_sites import list_bottlenecks
 from speechvq.nn.code_edits import CodeChange, apply_edits
 from speechvq.steering.measures import Span
+from speechvq.steering.recall import find_letters
 
 _MAX_GAP_SECONDS = 0.1
 """A label reaches no farther than this into blanks beside its peak."""
@@ -75,6 +76,8 @@ class AlignedUtterance:
         spans: Of each label but those that write nothing known, widened (`widen_spans`).
         path: (T,) the label of each frame on the aligned path, with blanks.
         best_path: (T,) the same of greedy decoding.
+        label_texts: N labels of the head.
+        letters: Numbers of those that write something.
     """
 
     utterance: Utterance
@@ -83,6 +86,8 @@ class AlignedUtterance:
     spans: list[LabelSpan]
     path: Tensor
     best_path: Tensor
+    label_texts: tuple[str, ...]
+    letters: frozenset[int]
 
 
 class UtterancePass:
@@ -160,7 +165,8 @@ def align_utterance(
         log_probs: (T, N), `UtterancePass.log_probs`.
         head: Whose labels they are.
     """
-    labels = model.vocabularies[head].encode(utterance.text or "")
+    vocabulary = model.vocabularies[head]
+    labels = vocabulary.encode(utterance.text or "")
     if not labels:
         return None
     try:
@@ -170,12 +176,14 @@ def align_utterance(
     max_gap = math.ceil(_MAX_GAP_SECONDS * SAMPLE_RATE / model.frame_samples)
     spans = widen_spans(find_spans(log_probs, path), len(path), max_gap)
     return AlignedUtterance(
-        utterance=utterance,
+        utterance=replace(utterance, audio=b""),
         head=head,
         labels=labels,
         spans=[span for span in spans if span.label != UNKNOWN_ID],
         path=path,
         best_path=log_probs.argmax(-1),
+        label_texts=vocabulary.labels,
+        letters=frozenset(find_letters(vocabulary.labels).tolist()),
     )
 
 
