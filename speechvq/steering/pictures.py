@@ -17,9 +17,9 @@ from speechvq.reporting.posterior_maps import draw_posteriors
 from speechvq.steering.measures import Span
 
 _MAX_LABELS = 24
-_LEAST = 0.05
+_LEAST = 0.1
 """Labels that are nowhere so probable are not shown."""
-_MAX_SECONDS = 8.0
+_MAX_SECONDS = 5.0
 _NAMES = {BLANK: "blank", WORD_SEPARATOR: "space"}
 
 

@@ -34,7 +34,7 @@ def write_recording_report(config: SteerConfig, steered: SteeredRecording) -> st
     )
     page.add_heading("Before and after")
     page.add_audio(encode_flac(steered.waveform))
-    page.add_alignment_legend()
+    page.add_paragraph("Words before the edits above, after them below.", tone="note")
     page.add_alignment(steered.pairs, language=tag)
     picture, rows = draw_edit(
         steered.model,

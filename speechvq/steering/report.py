@@ -72,8 +72,15 @@ def describe_findings(results: SteeringResults, experiment: Experiment) -> list[
                     f"{one.key}, mode {mode}, {one.num_spans:,} spans: forcing the codes changes "
                     f"the log mass of the concept's labels by {_tell(codes.effect)} nats (random "
                     f"codes as frequent {_tell(random.effect)}); it is written there in "
-                    f"{_tell_share(codes.success)} of the spans ({_tell_share(random.success)}); "
-                    f"KL off the span is {codes.off_share:.1%} of that within."
+                    f"{_tell_share(codes.success)} of the spans (random codes "
+                    f"{_tell_share(random.success)}); KL off the span is {codes.off_share:.1%} of "
+                    "that within."
+                )
+            other = find_arm(one.arms, ArmKind.difference, mode)
+            if other is not None:
+                texts.append(
+                    f"{one.key}: a difference of means of the same length changes it by "
+                    f"{_tell(other.effect)} nats, and is written in {_tell_share(other.success)}."
                 )
         for ablation in one.ablations:
             if ablation.kind is AblationKind.codes:
@@ -169,7 +176,7 @@ def _add_headline(page: Page, results: SteeringResults) -> None:
             metrics.append(
                 Metric(
                     label="recall lost without the codes, points",
-                    value=f"{100 * ablation.own_drop.value:.1f}",
+                    value=f"{100 * ablation.own_drop.value:z.1f}",
                     detail=f"other letters {_tell_points(ablation.other_drop)}",
                 )
             )
@@ -178,8 +185,8 @@ def _add_headline(page: Page, results: SteeringResults) -> None:
 
 
 _COLUMNS = [
-    *("what is done", "mode", "codebooks", "edits", "effect, nats", "effect without blank"),
-    *("written in the span", "KL within", "KL off", "off / within", "rest changed"),
+    *("what is done", "mode", "codebooks", "edits", "effect, nats", "without blank", "written"),
+    *("KL within", "KL off", "off / within", "rest changed"),
 ]
 
 
@@ -223,32 +230,26 @@ def _add_concepts(page: Page, concepts: Sequence[ConceptResult]) -> None:
         if not modes:
             continue
         strongest = EditMode.all if EditMode.all in modes else modes[0]
-        row: Row = [one.key, " ".join(one.labels), one.num_spans]
         arms = {kind: find_arm(one.arms, kind, strongest) for kind in ArmKind}
-        for kind in ArmKind:
-            arm = arms[kind]
-            row.append(None if arm is None else _cell(arm.effect))
         codes, random = arms[ArmKind.codes], arms[ArmKind.random]
-        for arm in (codes, random):
-            row.append(None if arm is None else _share(arm.success))
+        if codes is None or random is None:
+            continue
         weak = find_arm(one.arms, ArmKind.codes, EditMode.one)
-        row += [None if weak is None else _cell(weak.effect)]
-        row += [None if codes is None else _percent(codes.off_share), "; ".join(one.places)]
-        rows.append(row)
-        if codes is not None and random is not None:
-            points.append((random.effect.value, codes.effect.value))
+        rows.append(
+            [
+                *(_name(one), one.num_spans, _cell(codes.effect)),
+                *(
+                    None if arm is None else _number(arm.effect.value)
+                    for arm in (random, arms[ArmKind.other], arms[ArmKind.difference])
+                ),
+                None if weak is None else _number(weak.effect.value),
+                *(_percent(codes.success.value), _percent(random.success.value)),
+                _percent(codes.off_share),
+            ]
+        )
+        points.append((random.effect.value, codes.effect.value))
     if not rows:
         return
-    page.add_table(
-        [
-            *("concept", "letters", "spans", "effect of codes"),
-            *("of random codes", "of another concept", "of difference of means"),
-            *("written: codes", "random codes", "effect, mode one", "KL off / within", "codes"),
-        ],
-        rows,
-        caption="Each concept in the strongest mode that was asked for, in all codebooks. "
-        "Intervals of 95 % over utterances; fewer spans than asked for where there were no more.",
-    )
     page.add_figure(
         draw_scatter(
             [Series(name="concepts", x=[x for x, _ in points], y=[y for _, y in points])],
@@ -258,6 +259,26 @@ def _add_concepts(page: Page, concepts: Sequence[ConceptResult]) -> None:
         ),
         caption="Each point is a concept: its own codes against random codes on the same spans.",
     )
+    page.add_table(
+        [
+            *("concept", "spans", "effect, nats", "random codes", "another concept"),
+            *("difference of means", "mode one", "written", "random codes ", "off / within"),
+        ],
+        rows,
+        caption="Each concept in the strongest mode that was asked for, in all codebooks; 95 % "
+        "intervals over utterances. Fewer spans than asked for: there were no more.",
+    )
+    with page.section("Which codes were forced"):
+        page.add_table(
+            ["concept", "codes, the best codebook first"],
+            [[_name(one), "; ".join(one.places)] for one in concepts],
+        )
+
+
+def _name(one: ConceptResult) -> str:
+    """A concept, a phone with the letters that write it."""
+    is_letter = one.key == f"letter:{''.join(one.labels)}"
+    return one.key if is_letter else f"{one.key} ({' '.join(one.labels)})"
 
 
 def _add_ablations(page: Page, results: SteeringResults) -> None:
@@ -308,10 +329,9 @@ def _add_examples(page: Page, examples: Sequence[Example]) -> None:
     page.add_paragraph(
         "Edits in all codebooks, spread evenly from what worked best to what worked least. The "
         "patch lies between the lines; rows are the blank and the labels that come up, in order "
-        "of time.",
+        "of time. Words before the edit stand above, after it below.",
         tone="note",
     )
-    page.add_alignment_legend()
     for one in examples:
         planned, measures = one.made.planned, one.made.measures
         tag = one.language.replace("_", "-")
@@ -345,7 +365,7 @@ def _find_control(
 
 
 def _tell(value: Estimate) -> str:
-    return f"{value.value:.2f}{_tell_ends(value, 1, '.2f')}"
+    return f"{value.value:z.2f}{_tell_ends(value, 1, '.2f')}"
 
 
 def _tell_share(value: Estimate) -> str:
@@ -353,13 +373,13 @@ def _tell_share(value: Estimate) -> str:
 
 
 def _tell_points(value: Estimate) -> str:
-    return f"{100 * value.value:.1f}{_tell_ends(value, 100, '.1f')}"
+    return f"{100 * value.value:z.1f}{_tell_ends(value, 100, '.1f')}"
 
 
 def _tell_ends(value: Estimate, factor: float, form: str) -> str:
     if math.isnan(value.low):
         return ""
-    return f" [{factor * value.low:{form}}, {factor * value.high:{form}}]"
+    return f" [{factor * value.low:z{form}}, {factor * value.high:z{form}}]"
 
 
 def _cell(value: Estimate) -> Cell:
@@ -367,7 +387,10 @@ def _cell(value: Estimate) -> Cell:
 
 
 def _share(value: Estimate) -> Cell:
-    return _empty(value.value, f"{value.value:.1%}{_tell_ends(value, 100, '.1f')}")
+    """A share; its interval, which is centred, ends at 0."""
+    shown = Estimate(value=value.value, low=max(value.low, 0.0), high=value.high)
+    ends = "" if math.isnan(value.low) else _tell_ends(shown, 100, ".1f")
+    return _empty(value.value, f"{value.value:.1%}{ends}")
 
 
 def _points(value: Estimate) -> Cell:
@@ -379,7 +402,7 @@ def _percent(value: float) -> Cell:
 
 
 def _number(value: float) -> Cell:
-    return _empty(value, f"{value:.3g}")
+    return _empty(value, f"{value:.2g}")
 
 
 def _empty(value: float, text: str) -> Cell:
