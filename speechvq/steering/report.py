@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,16 @@ from speechvq.steering.experiment import Experiment
 from speechvq.steering.forcing import ArmSummary
 from speechvq.steering.necessity import AblationKind, AblationSummary
 from speechvq.steering.plan import ArmKind
+from speechvq.steering.report_cells import (
+    show_nats,
+    show_number,
+    show_percent,
+    show_points,
+    show_share,
+    tell,
+    tell_points,
+    tell_share,
+)
 from speechvq.steering.report_texts import EXPLAIN_ABLATION, EXPLAIN_LANGUAGE, LIMITS, explain_arms
 from speechvq.steering.results import (
     REPORT_FILE,
@@ -70,28 +79,26 @@ def describe_findings(results: SteeringResults, experiment: Experiment) -> list[
             if codes is not None and random is not None:
                 texts.append(
                     f"{one.key}, mode {mode}, {one.num_spans:,} spans: forcing the codes changes "
-                    f"the log mass of the concept's labels by {_tell(codes.effect)} nats (random "
-                    f"codes as frequent {_tell(random.effect)}); it is written there in "
-                    f"{_tell_share(codes.success)} of the spans (random codes "
-                    f"{_tell_share(random.success)}); KL off the span is {codes.off_share:.1%} of "
+                    f"the log mass of the concept's labels by {tell(codes.effect)} nats (random "
+                    f"codes as frequent {tell(random.effect)}); it is written there in "
+                    f"{tell_share(codes.success)} of the spans (random codes "
+                    f"{tell_share(random.success)}); KL off the span is {codes.off_share:.1%} of "
                     "that within."
                 )
-            other = find_arm(one.arms, ArmKind.difference, mode)
-            if other is not None:
+            added = find_arm(one.arms, ArmKind.difference, mode)
+            if added is not None:
                 texts.append(
                     f"{one.key}: a difference of means of the same length changes it by "
-                    f"{_tell(other.effect)} nats, and is written in {_tell_share(other.success)}."
+                    f"{tell(added.effect)} nats, and is written in {tell_share(added.success)}."
                 )
         for ablation in one.ablations:
             if ablation.kind is AblationKind.codes:
                 control = _find_control(one.ablations, ablation)
-                other = (
-                    "" if control is None else f", random codes {_tell_points(control.own_drop)}"
-                )
+                other = "" if control is None else f", random codes {tell_points(control.own_drop)}"
                 texts.append(
                     f"{one.key}, codes taken out of {ablation.num_places} codebooks: recall of the "
-                    f"concept's own letters falls by {_tell_points(ablation.own_drop)} points"
-                    f"{other}; of all other letters by {_tell_points(ablation.other_drop)}."
+                    f"concept's own letters falls by {tell_points(ablation.own_drop)} points"
+                    f"{other}; of all other letters by {tell_points(ablation.other_drop)}."
                 )
     if experiment.language_missing:
         texts.append(f"No language was forced. {experiment.language_missing}")
@@ -116,7 +123,7 @@ def _create_page(
             "utterances with spans": len(selection.aligned),
             "transcripts that do not fit": selection.num_failed,
             "frames of dev": selection.statistics.num_frames,
-            "random codes: frequency off by a factor of": _number(results.frequency_ratio),
+            "random codes: frequency off by a factor of": show_number(results.frequency_ratio),
         }
     )
     page.add_heading("Codes forced")
@@ -159,12 +166,12 @@ def _add_headline(page: Page, results: SteeringResults) -> None:
             Metric(
                 label=f"effect, mode {mode}, nats",
                 value=f"{codes.effect.value:.2f}",
-                detail=f"random codes {_tell(random.effect)}",
+                detail=f"random codes {tell(random.effect)}",
             ),
             Metric(
                 label="written in the span",
                 value=f"{codes.success.value:.0%}",
-                detail=f"random codes {_tell_share(random.success)}",
+                detail=f"random codes {tell_share(random.success)}",
             ),
             Metric(
                 label="KL off the span over KL within",
@@ -177,7 +184,7 @@ def _add_headline(page: Page, results: SteeringResults) -> None:
                 Metric(
                     label="recall lost without the codes, points",
                     value=f"{100 * ablation.own_drop.value:z.1f}",
-                    detail=f"other letters {_tell_points(ablation.other_drop)}",
+                    detail=f"other letters {tell_points(ablation.other_drop)}",
                 )
             )
     if metrics:
@@ -194,9 +201,9 @@ def _add_arms(page: Page, one: ConceptResult) -> None:
     rows: list[Row] = [
         [
             *(str(arm.arm.kind), str(arm.arm.mode), arm.arm.num_places, arm.num_edits),
-            *(_cell(arm.effect), _cell(arm.effect_without_blank), _share(arm.success)),
-            *(_number(arm.window_kl.value), _number(arm.off_kl.value)),
-            *(_percent(arm.off_share), _share(arm.rest_change)),
+            *(show_nats(arm.effect), show_nats(arm.effect_without_blank), show_share(arm.success)),
+            *(show_number(arm.window_kl.value), show_number(arm.off_kl.value)),
+            *(show_percent(arm.off_share), show_share(arm.rest_change)),
         ]
         for arm in one.arms
     ]
@@ -237,14 +244,14 @@ def _add_concepts(page: Page, concepts: Sequence[ConceptResult]) -> None:
         weak = find_arm(one.arms, ArmKind.codes, EditMode.one)
         rows.append(
             [
-                *(_name(one), one.num_spans, _cell(codes.effect)),
+                *(_name(one), one.num_spans, show_nats(codes.effect)),
                 *(
-                    None if arm is None else _number(arm.effect.value)
+                    None if arm is None else show_number(arm.effect.value)
                     for arm in (random, arms[ArmKind.other], arms[ArmKind.difference])
                 ),
-                None if weak is None else _number(weak.effect.value),
-                *(_percent(codes.success.value), _percent(random.success.value)),
-                _percent(codes.off_share),
+                None if weak is None else show_number(weak.effect.value),
+                *(show_percent(codes.success.value), show_percent(random.success.value)),
+                show_percent(codes.off_share),
             ]
         )
         points.append((random.effect.value, codes.effect.value))
@@ -295,11 +302,11 @@ def _add_ablations(page: Page, results: SteeringResults) -> None:
                     rows.append(
                         [
                             *(one.key, ablation.num_places, ablation.num_utterances),
-                            *(ablation.own_total, _share(ablation.own_before)),
-                            _points(ablation.own_drop),
-                            None if control is None else _points(control.own_drop),
-                            _points(ablation.other_drop),
-                            None if control is None else _points(control.other_drop),
+                            *(ablation.own_total, show_share(ablation.own_before)),
+                            show_points(ablation.own_drop),
+                            None if control is None else show_points(control.own_drop),
+                            show_points(ablation.other_drop),
+                            None if control is None else show_points(control.other_drop),
                         ]
                     )
         page.add_table(columns, rows, caption=name)
@@ -314,8 +321,8 @@ def _add_languages(page: Page, results: SteeringResults) -> None:
         [
             [
                 *(one.target, one.source, str(one.kind), str(one.mode), one.num_utterances),
-                *(_share(one.share_before), _share(one.share_after)),
-                *(_share(one.cer_before), _share(one.cer_after)),
+                *(show_share(one.share_before), show_share(one.share_after)),
+                *(show_share(one.cer_before), show_share(one.cer_after)),
             ]
             for one in results.languages
         ],
@@ -362,48 +369,3 @@ def _find_control(
         ),
         None,
     )
-
-
-def _tell(value: Estimate) -> str:
-    return f"{value.value:z.2f}{_tell_ends(value, 1, '.2f')}"
-
-
-def _tell_share(value: Estimate) -> str:
-    return f"{value.value:.0%}"
-
-
-def _tell_points(value: Estimate) -> str:
-    return f"{100 * value.value:z.1f}{_tell_ends(value, 100, '.1f')}"
-
-
-def _tell_ends(value: Estimate, factor: float, form: str) -> str:
-    if math.isnan(value.low):
-        return ""
-    return f" [{factor * value.low:z{form}}, {factor * value.high:z{form}}]"
-
-
-def _cell(value: Estimate) -> Cell:
-    return _empty(value.value, _tell(value))
-
-
-def _share(value: Estimate) -> Cell:
-    """A share; its interval, which is centred, ends at 0."""
-    shown = Estimate(value=value.value, low=max(value.low, 0.0), high=value.high)
-    ends = "" if math.isnan(value.low) else _tell_ends(shown, 100, ".1f")
-    return _empty(value.value, f"{value.value:.1%}{ends}")
-
-
-def _points(value: Estimate) -> Cell:
-    return _empty(value.value, _tell_points(value))
-
-
-def _percent(value: float) -> Cell:
-    return _empty(value, f"{value:.1%}")
-
-
-def _number(value: float) -> Cell:
-    return _empty(value, f"{value:.2g}")
-
-
-def _empty(value: float, text: str) -> Cell:
-    return Cell(value=None, text="–") if math.isnan(value) else Cell(value=value, text=text)
