@@ -81,6 +81,23 @@ class CodeTally:
         """(G, V) long, how often each code was chosen."""
         return self._counts[place]
 
+    def get_sums(self, place: Place) -> Tensor:
+        """(G, V + 4) float64, all that is known of a place; adds up over batches and ranks."""
+        num_frames = torch.full(
+            (len(self._counts[place]), 1),
+            float(self._num_frames[place]),
+            dtype=torch.float64,
+            device="cpu",
+        )
+        return torch.cat([self._counts[place].double(), self._sums[place].t(), num_frames], dim=1)
+
+    def add_sums(self, place: Place, sums: Tensor) -> None:
+        """Adds what `get_sums` gave of other batches, (G, V + 4) on the CPU."""
+        size = self._counts[place].size(1)
+        self._counts[place] += sums[:, :size].round().long()
+        self._sums[place] += sums[:, size : size + 3].t()
+        self._num_frames[place] += round(float(sums[0, -1]))
+
     def compute(self) -> Mapping[Place, CodeStatistics]:
         """The statistics of each place."""
         found = {}

@@ -6,7 +6,7 @@ Source: wav2vec 2.0, section 3.3.
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ from speechvq.training.recognition_data import (
     create_recognizer_model,
     load_recognition_data,
 )
-from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.run_directory import RunDirectory
 from speechvq.training.selection import describe_corpus
 
 
@@ -168,7 +168,7 @@ class FinetuneJob(RecordedJob):
             self._directory.model,
             self._model,
             metrics={"dev": metrics, "step": step},
-            training={"verb": "finetune", "step": step, **to_plain(asdict(self._config))},
+            training=self._directory.describe_training(step),
             corpus=describe_corpus(self._data.train),
         )
 

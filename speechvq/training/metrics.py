@@ -24,6 +24,9 @@ from speechvq.json_lines import read_json_lines
 LANGUAGE_PREFIX = "language/"
 """Metric names of a language start with this, then the code, a slash, and the name."""
 
+BOTTLENECK_PREFIX = "bottleneck/"
+"""Those of a bottleneck start with this, then its place, a slash, and the name."""
+
 
 class TensorSum(Metric[Tensor]):
     """A sum of tensors of one shape, over batches and ranks; fp64.
@@ -80,13 +83,17 @@ def pop_tensor(values: MutableMapping[str, Any], name: str) -> Tensor:
 
 
 def nest_languages(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Move `language/<code>/<name>` into `languages[<code>][<name>]`, and make values JSON-able."""
+    """Move `language/<code>/<name>` into `languages[<code>][<name>]`, those of bottlenecks
+    likewise, and make values JSON-able.
+    """
     nested: dict[str, Any] = {}
     for name, value in values.items():
         plain = _to_plain(value)
-        if name.startswith(LANGUAGE_PREFIX):
-            code, key = name.removeprefix(LANGUAGE_PREFIX).split("/", 1)
-            nested.setdefault("languages", {}).setdefault(code, {})[key] = plain
+        for prefix, group in ((LANGUAGE_PREFIX, "languages"), (BOTTLENECK_PREFIX, "bottlenecks")):
+            if name.startswith(prefix):
+                owner, key = name.removeprefix(prefix).split("/", 1)
+                nested.setdefault(group, {}).setdefault(owner, {})[key] = plain
+                break
         else:
             nested[name] = plain
     return nested

@@ -66,7 +66,7 @@ def collect_features(
     seconds_per_frame = 100 / model.num_frames(100 * SAMPLE_RATE)
     num_frames = MIN_FRAMES_PER_ENTRY * model.quantizer.codebook_size
     seconds = max(PLACING_SECONDS, num_frames * seconds_per_frame)
-    for position in _draw_utterances(index, seed, alpha, max_samples, seconds):
+    for position in draw_utterances(index, seed, alpha, max_samples, seconds):
         waveform = torch.from_numpy(rows.read_waveform(int(position)))[None, :max_samples]
         lengths = torch.tensor([waveform.size(1)], device="cpu")
         features, _, _ = model.encoder.compute_features(waveform.to(device), lengths)
@@ -74,7 +74,7 @@ def collect_features(
     return torch.cat(frames)
 
 
-def _draw_utterances(
+def draw_utterances(
     index: CorpusIndex,
     seed: int,
     alpha: float,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import MutableMapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ from speechvq.training.pretrain_config import PretrainConfig, QuantizerInit
 from speechvq.training.pretrain_data import PretrainData, load_pretrain_data
 from speechvq.training.pretrain_units import PretrainEvalUnit, PretrainObjective, PretrainUnit
 from speechvq.training.reader import PlannedReader
-from speechvq.training.run_directory import RunDirectory, to_plain
+from speechvq.training.run_directory import RunDirectory
 from speechvq.training.sampling import summarize_sampling
 from speechvq.training.selection import describe_corpus
 
@@ -287,7 +287,7 @@ class PretrainJob(RecordedJob):
             self._directory.model,
             model,
             metrics=find_last_lines(self._directory),
-            training={"verb": "pretrain", "step": step, **to_plain(asdict(self._config))},
+            training=self._directory.describe_training(step),
             corpus=describe_corpus(self._data.train),
         )
 

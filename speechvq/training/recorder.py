@@ -87,8 +87,8 @@ class RunRecorder(MetricRecorder):
 
 _SHOWN = (
     "skipped_updates", "loss", "contrastive_loss", "prediction_loss", "accuracy", "equal_share",
-    "perplexity", "dead_codes", "cer", "wer", "blank_share", "empty_share", "grad_norm", "lr",
-    "audio_hours",
+    "perplexity", "dead_codes", "cer", "wer", "blank_share", "empty_share", "code_error",
+    "code_usage", "num_active", "grad_norm", "lr", "audio_hours",
 )  # fmt: skip
 
 

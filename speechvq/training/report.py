@@ -11,6 +11,7 @@ from typing import Any
 from speechvq.reporting.cells import Cell
 from speechvq.reporting.charts import Series, draw_lines
 from speechvq.reporting.page import Metric, Page
+from speechvq.training.code_report import add_bottlenecks
 from speechvq.training.metrics import read_metrics
 from speechvq.training.recorder import format_duration
 
@@ -34,6 +35,10 @@ _CURVES = (
     ("cer", "Character error rate on dev", "%"),
     ("wer", "Word error rate on dev", "%"),
     ("blank_share", "Frames that say blank", "share"),
+    ("code_error", "Error of the bottlenecks, mean over codebooks", "square distance"),
+    ("code_usage", "Codes of the bottlenecks that were chosen", "share"),
+    ("code_perplexity", "Perplexity of the bottlenecks' codes, mean over codebooks", "perplexity"),
+    ("num_active", "Codes that stand for a frame", "k"),
     ("grad_norm", "Gradient norm before clipping", "norm"),
     ("temperature", "Temperature of the Gumbel softmax", "temperature"),
     ("lr", "Learning rate", "rate"),
@@ -67,6 +72,7 @@ def write_run_report(directory: Path, *, title: str) -> Path:
     if summary.get("blank"):
         page.add_paragraph(summary["blank"], tone="warning")
     _add_curves(page, lines)
+    add_bottlenecks(page, lines)
     _add_languages(page, lines, summary)
     _add_sampling(page, summary)
     _add_forgetting(page, summary)

@@ -171,6 +171,11 @@ class RunDirectory:
                 )
             time.sleep(0.05)
 
+    def describe_training(self, step: int) -> dict[str, Any]:
+        """What a model of the run says of its training."""
+        rest = {key: value for key, value in self._plain.items() if key != "num_ranks"}
+        return {"verb": self._plain["verb"], "step": step, **rest}
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Save what came out of the run."""
         self.write_json("summary.json", summary)

@@ -39,7 +39,7 @@ from speechvq.training.freezing import RateGroup
 FAMILY = "speechvq"
 """Name of our model family inside fairseq2."""
 
-NO_DECAY = r".*(bias|\.shift|\.magnitude|norm.*|mask_embedding.*|quantizer\.codebook)$"
+NO_DECAY = r".*(bias|\.shift|\.magnitude|norm.*|mask_embedding.*|quantizer\.codebook|\.codebooks)$"
 """Parameters without weight decay.
 
 Biases (SimVQ's is `shift`), norms, the mask embedding, the gain of the convolution of positions,

@@ -16,7 +16,7 @@ from speechvq.models.build import create_pretrain_model
 from speechvq.models.presets import create_gumbel, create_preset
 from speechvq.models.pretrain_model import PretrainModel
 from speechvq.training import placement
-from speechvq.training.placement import _draw_utterances, collect_features, place_quantizer
+from speechvq.training.placement import collect_features, draw_utterances, place_quantizer
 from tests.support.corpora import write_tone_corpus
 
 
@@ -101,6 +101,6 @@ def test_languages_are_drawn_by_temperature(tmp_path: Path) -> None:
     tamil = index.languages.index("tam_Taml")
     drawn = []
     for seed in range(40):
-        order = _draw_utterances(index, seed, 0.0, 16_000, max_seconds=8.0)
+        order = draw_utterances(index, seed, 0.0, 16_000, max_seconds=8.0)
         drawn.append(np.mean(index.language[order] == tamil))
     assert 0.4 < np.mean(drawn) < 0.6
