@@ -33,7 +33,17 @@ _ORDER = (
         "evaluate",
         "transcribe",
     ),
-    *("analyze", "bottleneck", "steer", "tokfsm", "compress", "card", "export", "import"),
+    *(
+        "analyze",
+        "bottleneck",
+        "concepts",
+        "steer",
+        "tokfsm",
+        "compress",
+        "card",
+        "export",
+        "import",
+    ),
     "convert",
     *("compare", "benchmark"),
 )

@@ -12,10 +12,11 @@ import torch
 from speechvq.analysis.alignment_files import AlignmentFiles, load_alignments
 from speechvq.analysis.attention_section import TITLE as ATTENTION
 from speechvq.analysis.attention_section import create_attention_section
-from speechvq.analysis.config import AnalyzeConfig
+from speechvq.analysis.config import AnalyzeConfig, PhoneSourceConfig
 from speechvq.analysis.extraction import Extraction, Progress, extract
 from speechvq.analysis.frame_times import find_window_samples
 from speechvq.analysis.layer_section import TITLE as LAYERS
+from speechvq.analysis.layer_section import add_bottlenecks
 from speechvq.analysis.letter_phones import LetterPhones
 from speechvq.analysis.phone_intervals import PhoneInterval, PhoneSource
 from speechvq.analysis.phone_section import create_phone_section
@@ -32,6 +33,7 @@ from speechvq.analysis.table_sections import create_layers_of_samples, create_sh
 from speechvq.data.audio import Waveform
 from speechvq.data.records import SAMPLE_RATE, Utterance
 from speechvq.errors import ConfigError
+from speechvq.models.bottlenecks import describe_bottlenecks
 from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_ctc_model, load_model
 from speechvq.models.pretrain_model import PretrainModel
@@ -135,7 +137,7 @@ def analyze(
     return "\n".join([*lines, speed, f"The report is in {Path(config.output) / REPORT_FILE}"])
 
 
-def create_phone_finder(config: AnalyzeConfig, device: torch.device) -> PhoneFinder:
+def create_phone_finder(config: PhoneSourceConfig, device: torch.device) -> PhoneFinder:
     """Opens the sources of phones that the configuration names."""
     files = recognizer = None
     if config.alignments:
@@ -271,7 +273,9 @@ def create_layer_part(material: Material) -> Section:
     config = material.config
     if not config.num_sampled_frames:
         return Section(title=LAYERS, missing="`num_sampled_frames` is 0, so none were kept.")
-    return create_layers_of_samples(Path(config.output), material.extraction.table, config.seed)
+    section = create_layers_of_samples(Path(config.output), material.extraction.table, config.seed)
+    add_bottlenecks(section, describe_bottlenecks(material.model))
+    return section
 
 
 def create_attention_part(material: Material) -> Section:

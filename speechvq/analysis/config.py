@@ -11,7 +11,39 @@ CONTROLS = ("random", "kmeans")
 
 
 @dataclass(kw_only=True)
-class AnalyzeConfig:
+class PhoneSourceConfig:
+    """Where the phones of utterances come from."""
+
+    alignments: list[str] = field(default_factory=list)
+    """Files of phones with times (.tsv, .TextGrid, .ctm), or directories of TextGrids."""
+    tier: str | None = None
+    """Tier of the phones in alignment files; null: the only one, or the one named phones."""
+    alignment_shift: float = 0.0
+    """Seconds that are added to all times in alignment files: below 0 where they lag."""
+    gaps_are_silence: bool = False
+    """Whether what an alignment leaves out is silence; false: its phone is unknown."""
+    phone_map: str | None = None
+    """Table with the columns phone, ipa and maybe language, which renames phones to IPA."""
+    recognizer: str | None = None
+    """Recogniser that aligns transcripts where no file has phones (needs the extra `phones`)."""
+    min_confidence: float = 0.5
+    """Words that the recogniser aligns with less confidence than this have no phones."""
+
+    def validate_phone_sources(self) -> list[str]:
+        """Returns a sentence for every problem of these keys."""
+        problems = []
+        if not abs(self.alignment_shift) <= MAX_SHIFT_SECONDS:
+            problems.append(
+                f"`alignment_shift` must be {-MAX_SHIFT_SECONDS:g} to {MAX_SHIFT_SECONDS:g} "
+                f"seconds, but is {self.alignment_shift}."
+            )
+        if not 0 <= self.min_confidence <= 1:
+            problems.append(f"`min_confidence` must be 0 to 1, but is {self.min_confidence}.")
+        return problems
+
+
+@dataclass(kw_only=True)
+class AnalyzeConfig(PhoneSourceConfig):
     """Which model is analysed on which utterances, and where their phones come from."""
 
     corpus: str = MISSING_VALUE
@@ -28,20 +60,6 @@ class AnalyzeConfig:
     """Only rows with these values: `source=noa_hindi,speaker=x`."""
     limit: int = 0
     """At most this many utterances of each language, the first of the corpus; 0 for all."""
-    alignments: list[str] = field(default_factory=list)
-    """Files of phones with times (.tsv, .TextGrid, .ctm), or directories of TextGrids."""
-    tier: str | None = None
-    """Tier of the phones in alignment files; null: the only one, or the one named phones."""
-    alignment_shift: float = 0.0
-    """Seconds that are added to all times in alignment files: below 0 where they lag."""
-    gaps_are_silence: bool = False
-    """Whether what an alignment leaves out is silence; false: its phone is unknown."""
-    phone_map: str | None = None
-    """Table with the columns phone, ipa and maybe language, which renames phones to IPA."""
-    recognizer: str | None = None
-    """Recogniser that aligns transcripts where no file has phones (needs the extra `phones`)."""
-    min_confidence: float = 0.5
-    """Words that the recogniser aligns with less confidence than this have no phones."""
     min_frames: int = 30
     """Phones and codes with fewer frames are counted, but nothing is concluded from them alone;
     sharing asks for 50 in each language, whatever is smaller here."""
@@ -101,15 +119,9 @@ class AnalyzeConfig:
             for name in self.controls
             if name not in CONTROLS
         ]
-        if not abs(self.alignment_shift) <= MAX_SHIFT_SECONDS:
-            problems.append(
-                f"`alignment_shift` must be {-MAX_SHIFT_SECONDS:g} to {MAX_SHIFT_SECONDS:g} "
-                f"seconds, but is {self.alignment_shift}."
-            )
+        problems += self.validate_phone_sources()
         if self.control_size < 2:
             problems.append(f"`control_size` must be 2 or more, but is {self.control_size}.")
         if not self.batch_seconds > 0:
             problems.append(f"`batch_seconds` must be positive, but is {self.batch_seconds}.")
-        if not 0 <= self.min_confidence <= 1:
-            problems.append(f"`min_confidence` must be 0 to 1, but is {self.min_confidence}.")
         return problems

@@ -19,6 +19,8 @@ from speechvq.analysis.similarity import (
     compute_phone_centres,
     link_average,
 )
+from speechvq.models.bottlenecks import BottleneckConfig
+from speechvq.models.config_json import config_to_json
 from speechvq.reporting.cells import Cell, Value, round_number
 from speechvq.reporting.charts import Series, draw_heat_map, draw_lines
 from speechvq.reporting.dendrogram import draw_dendrogram
@@ -202,6 +204,27 @@ def _create_table(layers: Sequence[int], probes: Mapping[str, Sequence[ProbeResu
     columns = ["target", "layer", "mean recall", "low", "high", "chance", "permuted", "p", "rows"]
     return Table(
         columns=[*columns, "groups", "left out"], rows=rows, caption="Probes, layer by layer."
+    )
+
+
+def add_bottlenecks(section: Section, bottlenecks: Sequence[BottleneckConfig]) -> None:
+    """Adds which layers have bottlenecks of codes; nothing where none has."""
+    if not bottlenecks:
+        return
+    section.numbers["bottlenecks"] = [config_to_json(one) for one in bottlenecks]
+    section.tables.append(
+        Table(
+            columns=["layer", "part", "codebooks", "codes of each", "active in a frame"],
+            rows=[
+                [
+                    *(one.layer + 1, str(one.site), one.num_codebooks),
+                    *(one.codebook_size, one.num_active),
+                ]
+                for one in bottlenecks
+            ],
+            caption="Bottlenecks of codes; `speechvq concepts` says what they stand for, and "
+            "counts layers from 0.",
+        )
     )
 
 

@@ -60,7 +60,19 @@ def group_by_pitch(counts: CodeCounts, pitch: Mapping[str, float]) -> NDArray[np
         (U,) "low", "high" or "".
     """
     hertz = np.array([pitch.get(name, np.nan) for name in counts.utterances.tolist()])
-    speakers = np.where(counts.speakers == "", counts.utterances, counts.speakers)
+    return name_voices(hertz, np.where(counts.speakers == "", counts.utterances, counts.speakers))
+
+
+def name_voices(hertz: NDArray[np.float64], speakers: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Calls voices low or high by the median of each speaker's utterances.
+
+    Args:
+        hertz: (U,) pitch of utterances; NaN where it is not known.
+        speakers: (U,) who spoke them.
+
+    Returns:
+        (U,) "low", "high" or "".
+    """
     found, owners = np.unique(speakers, return_inverse=True)
     names = np.full(len(found), "", dtype="U4")
     known = np.flatnonzero(np.isfinite(hertz))

@@ -9,9 +9,15 @@ import torch
 
 from speechvq.analysis.attention import AttentionTally
 from speechvq.analysis.attention_section import create_attention_section
-from speechvq.analysis.layer_section import create_layer_section, measure_likeness
+from speechvq.analysis.layer_section import (
+    add_bottlenecks,
+    create_layer_section,
+    measure_likeness,
+)
 from speechvq.analysis.probes import ProbeResult, ProbeSettings, run_probe
 from speechvq.analysis.section import Section
+from speechvq.models.bottlenecks import BottleneckConfig
+from speechvq.nn.places import Site
 from speechvq.reporting.page import Page
 
 QUICK = ProbeSettings(num_permutations=3, num_resamples=50)
@@ -142,3 +148,16 @@ def test_uniform_heads_of_short_utterances_are_not_local() -> None:
     tally.add(0, torch.full((2, 1, 25, 25), 1 / 25, dtype=torch.float64), [25, 25])
     assert tally.get_means(0).local[0, -1] > 0.6
     assert create_attention_section(tally, 0.02).numbers["num_local_heads"] == 0
+
+
+def test_layers_say_which_codes_they_have() -> None:
+    section = Section(title="Layers")
+    add_bottlenecks(section, [])
+    assert not section.tables
+    one = BottleneckConfig(
+        layer=2, site=Site.heads, num_codebooks=4, codebook_size=256, num_active=8
+    )
+    add_bottlenecks(section, [one])
+    assert section.tables[0].rows == [[3, "heads", 4, 256, 8]]
+    assert section.numbers["bottlenecks"][0]["codebook_size"] == 256
+    assert "Bottlenecks of codes" in render(section)
