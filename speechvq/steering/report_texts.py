@@ -38,8 +38,9 @@ def explain_arms(config: SteerConfig) -> str:
         f"{config.off_distance} from the span. Rest changed: edit distance of the greedy labels "
         "outside of the window, over those before. Random codes: in the same codebooks, each drawn "
         "from the ten codes nearest in frequency on dev; whatever disturbs the letter that is said "
-        "leaves room for others, so that they are not always at 0. Another concept: its "
-        "codes in the same codebooks. Difference of means: mean of the codebook's output in the concept's frames of "
+        "leaves room for others, so that they are not always at 0. Another concept: its codes in "
+        "the same codebooks. Difference of means: mean of the codebook's output in the concept's "
+        "frames of "
         "dev minus that of all others, added in each frame with the length of the change that the "
         "same edit by codes would make there."
     )
