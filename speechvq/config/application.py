@@ -242,6 +242,8 @@ def _explain(error: Exception, override: str, schema: type[Any]) -> str:
     """Say what is wrong with an override in the house's sentence."""
     key = override.split("=", 1)[0].lstrip("+~")
     message = _clean_message(error)
+    if key in _list_keys(schema):  # of something within: `edits=[{layr: 3}]`
+        return f"`{override}`: {message}"
     if "Could not override" in message or "Could not append" in message or "not in" in message:
         known = sorted(_list_keys(schema))
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
@@ -311,7 +313,7 @@ def _quote_text(value: str, is_sweep: bool) -> str:
 
 def _quote(text: str) -> str:
     """Quote what Hydra's grammar would not take as a plain word."""
-    if re.fullmatch(r"[\w./:~%@?*+-]+", text) or text[:1] in "'\"":
+    if re.fullmatch(r"[\w./:~%@?*+-]+", text, re.ASCII) or text[:1] in "'\"":
         return text
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

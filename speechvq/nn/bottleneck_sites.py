@@ -42,6 +42,7 @@ class Attachment:
         padding: (B, T) bool of the batch that its layer works on.
         receivers: Called with every output.
         edits: Change the codes, one after another.
+        additions: Change the means (B, T, D) that the layer goes on with, one after another.
         is_bypassed: Whether frames pass as they are; receivers are called all the same.
     """
 
@@ -49,6 +50,7 @@ class Attachment:
     padding: Tensor | None = None
     receivers: list[Callable[[BottleneckOutput], None]] = field(default_factory=list)
     edits: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    additions: list[Callable[[BottleneckOutput, Tensor], Tensor]] = field(default_factory=list)
     is_bypassed: bool = False
 
     def edit(self, codes: Tensor) -> Tensor:
@@ -79,7 +81,12 @@ class AttachedBottleneck(Bottleneck):
         output: BottleneckOutput = self(frames, attachment.padding, edit=edit)
         for receive in attachment.receivers:
             receive(output)
-        return frames if attachment.is_bypassed else output.vectors
+        if attachment.is_bypassed:
+            return frames
+        vectors = output.vectors
+        for add in attachment.additions:
+            vectors = add(output, vectors)
+        return vectors
 
 
 def list_layers(module: nn.Module) -> list[EncoderLayer]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -84,7 +85,8 @@ class Edit:
             ValueError: The span ends after the batch, or the batch has no such row.
         """
         rows = _find_rows(codes, self.span, self.row)
-        if self.mode is EditMode.append:
+        last = codes[rows, self.span[0] : self.span[1], self.head, -1]
+        if self.mode is EditMode.append and bool((last != ABSENT).any()):
             codes = F.pad(codes, (0, 1), value=ABSENT)
         codes = codes.clone()
         slots = codes[rows, self.span[0] : self.span[1], self.head]  # (b, s, K), a view
@@ -152,8 +154,57 @@ class Interchange:
         return codes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """Many codes of one bottleneck that give nothing in any frame, others in each utterance.
+
+    Attributes:
+        layer: From 0.
+        site: Which bottleneck of the layer.
+        is_ablated: (B, G, V) bool, True = gives nothing.
+    """
+
+    layer: int
+    site: Site
+    is_ablated: Tensor
+
+    @property
+    def place(self) -> Place:
+        """Which bottleneck it belongs to."""
+        return Place(self.layer, self.site)
+
+    def check(self, bottleneck: AttachedBottleneck) -> None:
+        """Raises ValueError if the bottleneck has not such codebooks."""
+        expected = (bottleneck.num_codebooks, bottleneck.codebook_size)
+        if self.is_ablated.dim() != 3 or tuple(self.is_ablated.shape[1:]) != expected:
+            raise ValueError(
+                f"`is_ablated` must be (B, {expected[0]}, {expected[1]}) at {self.place}, but is "
+                f"{tuple(self.is_ablated.shape)}."
+            )
+
+    def apply(self, codes: Tensor) -> Tensor:
+        """Takes codes out of (B, T, G, K) codes.
+
+        Raises:
+            ValueError: The batch has another number of utterances.
+        """
+        num_rows, _, num_codebooks, _ = codes.shape
+        if num_rows != len(self.is_ablated):
+            raise ValueError(
+                f"`is_ablated` must be of {num_rows} utterances, as the batch is, but is of "
+                f"{len(self.is_ablated)}."
+            )
+        rows = torch.arange(num_rows, dtype=torch.long, device=codes.device)[:, None, None, None]
+        heads = torch.arange(num_codebooks, dtype=torch.long, device=codes.device)[:, None]
+        is_changed = self.is_ablated.to(codes.device)[rows, heads, codes.clamp(min=0)]
+        return codes.masked_fill(is_changed & (codes >= 0), ABLATED)
+
+
+CodeChange = Edit | Interchange | Ablation
+
+
 @contextmanager
-def apply_edits(module: nn.Module, edits: Iterable[Edit | Interchange]) -> Iterator[None]:
+def apply_edits(module: nn.Module, edits: Iterable[CodeChange]) -> Iterator[None]:
     """Switches codes of a model in every forward pass, one edit after another.
 
     Args:
