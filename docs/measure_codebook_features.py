@@ -1,24 +1,20 @@
-"""Measures codebook features; writes `docs/results/31-…` to `34-….json`.
+"""Measures codebook features; writes `docs/results/31-…` to `37-….json`.
 
     python docs/measure_codebook_features.py --corpus CORPUS --recognizer HINDI --pretrained DEMO \
-        --work DIRECTORY --machine '…' [--only tokfsm|cost|concepts|steering]
+        --aligner ALIGNER --work DIRECTORY --machine '…' [--only cost]
 
 CORPUS is what `prepare` makes of the five sources of `../shared/DATA.md`, HINDI a recogniser
-finetuned on an hour of it, DEMO what `make demo` pretrained. Half an hour to an hour of read speech
-does not make a good recogniser, so that all is measured on synthetic speech as well: Hindi and
-Spanish by espeak-ng, for one recogniser that writes both with the same head. Runs are resumable,
-what stands is read.
+finetuned on an hour of it, ALIGNER the one of `docs/measure_analysis.py`, DEMO what `make demo`
+pretrained. An hour of read speech does not make a good recogniser, so that all is measured on
+synthetic speech as well: Hindi and Spanish by espeak-ng, for one recogniser that writes both with
+the same head. Runs are resumable, what stands is read.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from code_cases import VARIANTS, Case, Measurement
 from measuring import (
     create_parser,
     describe_difference,
@@ -28,146 +24,13 @@ from measuring import (
     write_result,
 )
 
-from speechvq.data.synthetic_corpus import plan_shards, synthesize_corpus
+from speechvq.analysis.concept_files import ConceptKind, read_concepts
 
 COMMAND = (
     "python docs/measure_codebook_features.py --corpus corpus --recognizer hin_60m/model "
-    "--pretrained demo/pretrained/model --work work --machine '…'"
+    "--pretrained demo/pretrained/model --aligner aligner/model --work work --machine '…'"
 )
-SPOKEN = ("hin_Deva", "spa_Latn")
-JOINT = "mul_Zyyy"
-"""The language of the recogniser that writes both."""
-SENTENCES = {"train": 400, "dev": 120, "test": 120}
-QUIET = (
-    "log_every=25", "validate_every=100", "checkpoint_every=200", "tensorboard=false",
-    "precision=fp32",
-)  # fmt: skip
-RATE = ("optimizer.lr=0.0005", "optimizer.warmup_share=0.1", "optimizer.hold_share=0.4")
-CODES = (
-    "layers=[2,3,4,5]", "codebook_size=512", "restart_every=50", "mask_prob=0.05",
-    "channel_mask_prob=0.016",
-)  # fmt: skip
-VARIANTS = {
-    "no codes": ["dense=true"],
-    "k = 64": ["num_active=64"],
-    "k = 8": ["num_active=8"],
-    "k = 8, seed 2": ["num_active=8", "seed=2"],
-    "k = 8, no restarts": ["num_active=8", "restart_every=0"],
-    "k = 1": ["num_active=1"],
-}
-_PLAIN = str.maketrans({"=": "", ",": ""})
-
-
-@dataclass(frozen=True)
-class Case:
-    """A recogniser that gets codes.
-
-    Attributes:
-        name: Of its directory.
-        title: In tables.
-        corpus: What it learns from and is measured on.
-        keys: Which part of the corpus, and batches.
-        model: Without codes.
-    """
-
-    name: str
-    title: str
-    corpus: Path
-    keys: list[str]
-    model: Path
-
-
-class Measurement:
-    """All parts.
-
-    Args:
-        options: Of the command line.
-    """
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
-        self.work: Path = options.work
-        self.work.mkdir(parents=True, exist_ok=True)
-
-    def get_hindi(self) -> Case:
-        """Real speech."""
-        return Case(
-            "hindi",
-            "Hindi, read, 47 min",
-            self.options.corpus,
-            ["where=source=noa_hindi", "batch.batch_seconds=32", "batch.max_seconds=20"],
-            self.options.recognizer,
-        )
-
-    def get_spoken(self) -> Case:
-        """Synthetic speech of two languages, and the recogniser of both."""
-        corpus, joint = (self._prepare(name) for name in ("speech", "joint"))
-        assert corpus.exists()
-        keys = ["batch.batch_seconds=24", "batch.max_seconds=10"]
-        trained = self.work / "spoken" / "recognizer"
-        if not (trained / "summary.json").exists():
-            run_recipe("finetune", joint, trained, [
-                f"model={self.options.pretrained}", f"language={JOINT}", "steps=700", *keys, *QUIET,
-            ])  # fmt: skip
-        return Case("spoken", "Hindi and Spanish, espeak-ng", joint, keys, trained / "model")
-
-    def train(self, case: Case, variant: str) -> Path:
-        """A recogniser with codes."""
-        output = self.work / case.name / "_".join(variant.translate(_PLAIN).split())
-        if not (output / "summary.json").exists():
-            run_recipe("bottleneck", case.corpus, output, [
-                f"model={case.model}", "steps=400", *case.keys, *QUIET, *RATE, *CODES,
-                *VARIANTS[variant],
-            ])  # fmt: skip
-        return output
-
-    def is_wanted(self, case: Case, variant: str) -> bool:
-        """Restarts are measured on synthetic speech alone."""
-        return case.name == "spoken" or "restarts" not in variant
-
-    def evaluate(self, case: Case, variant: str) -> Path:
-        """Scores of a recogniser with codes."""
-        run = self.train(case, variant)
-        return self.evaluate_model(case, run.name, run / "model")
-
-    def evaluate_model(self, case: Case, name: str, model: Path) -> Path:
-        """Scores of a recogniser on test."""
-        output = self.work / case.name / f"{name}_test"
-        if not (output / "metrics.json").exists():
-            keys = [key for key in case.keys if key.startswith("where")]
-            run_recipe("evaluate", case.corpus, output, [f"model={model}", "split=test", *keys])
-        return output
-
-    def read_lines(self, run: Path) -> list[dict[str, Any]]:
-        """`metrics.jsonl` of a run."""
-        text = (run / "metrics.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    def _prepare(self, name: str) -> Path:
-        speech, corpus = self.work / "spoken" / name, self.work / "spoken" / f"{name}_corpus"
-        if not corpus.exists():
-            if name == "joint":
-                self._relabel(speech)
-            elif not speech.exists():
-                shards = plan_shards(SPOKEN, SENTENCES, num_voices=16, seed=7)
-                synthesize_corpus(speech, shards, num_workers=2, report=lambda done, total: None)
-            run_recipe("prepare", None, corpus, [f"input=[{speech}]", "workers=2"])
-        return corpus
-
-    def _relabel(self, joint: Path) -> None:
-        """The same speech under one language, for one head."""
-        speech = joint.with_name("speech")
-        joint.mkdir(exist_ok=True)
-        if not (joint / "audio").exists():
-            shutil.copytree(speech / "audio", joint / "audio", copy_function=os.link)
-        text = (speech / "manifest.tsv").read_text(encoding="utf-8")
-        for language in SPOKEN:
-            text = text.replace(f"\t{language}\t", f"\t{JOINT}\t")
-        (joint / "manifest.tsv").write_text(text, encoding="utf-8")
-
-    def read(self, path: Path) -> Any:
-        """A JSON file."""
-        return json.loads(path.read_text(encoding="utf-8"))
+_BOTH = ("precision", "recall")
 
 
 def measure_tokfsm(it: Measurement) -> None:
@@ -265,7 +128,179 @@ def measure_cost(it: Measurement) -> None:
     )  # fmt: skip
 
 
-PARTS = {"tokfsm": measure_tokfsm, "cost": measure_cost}
+def measure_concepts(it: Measurement) -> None:
+    """What codes stand for."""
+    rows, phones, agreement = [], [], []
+    for case in (it.get_spoken(), it.get_hindi()):
+        output = it.find_concepts(case)
+        metrics = it.read(output / "metrics.json")
+        for kind, one in metrics["kinds"].items():
+            rows.append([
+                case.title,
+                kind,
+                f"{one['measured']} of {one['concepts']}",
+                *(_percent(one[f"median_{name}"]) for name in (
+                    "precision", "recall", "neuron_precision", "any_neuron_precision",
+                    "permuted_precision",
+                )),
+                "–" if one["p"] is None else f"{one['p']:.3f}",
+                _percent(one["share_precise"]),
+                " at ".join(_percent(one[f"median_union_{name}"]) for name in _BOTH),
+            ])  # fmt: skip
+        agreement.append(_describe_agreement(case, metrics))
+        phones += [
+            [case.title, row.concept, f"{row.place} {row.head}", row.support,
+             *map(_percent, (row.precision, row.recall)), f"{row.lift:.1f}",
+             *map(_percent, (row.neuron_precision, row.permuted_precision))]
+            for row in read_concepts(output / "concepts.json").concepts
+            if row.kind is ConceptKind.phone and row.is_best_place
+        ]  # fmt: skip
+    write_result(
+        "33-codes-concepts.json",
+        title="What codes of bottlenecks stand for",
+        machine=it.options.machine,
+        command=COMMAND,
+        columns=[
+            "recogniser, k = 8", "concepts", "frequent ones", "precision of codes", "their recall",
+            "best neuron of the layer", "of any layer", "permuted labels", "p",
+            "with a precise code", "unions of codes",
+        ],
+        rows=rows,
+        notes=[
+            "Medians over concepts, each at the place that was best on dev; codes, neurons and "
+            "unions are chosen on dev and measured on test, neurons at the recall of the code, "
+            "those of the recogniser without codes. Precise: precision ≥ 50 % at a recall ≥ 10 %. "
+            "Language and pitch are scored by utterances, no speaker on both sides.",
+            *agreement,
+            "Phones of synthetic speech are espeak-ng's own events; those of Hindi are aligned by "
+            "a recogniser and epitran and right to within a letter or so.",
+        ],
+    )  # fmt: skip
+    write_result(
+        "34-codes-phones.json",
+        title="Every phone and its best code",
+        machine=it.options.machine,
+        command=COMMAND,
+        columns=[
+            "recogniser, k = 8", "phone", "place", "frames on test", "precision", "recall", "lift",
+            "best neuron of the layer", "permuted labels",
+        ],
+        rows=phones,
+        notes=["All phones, frequent or rare, as `speechvq concepts` chose their codes on dev."],
+    )  # fmt: skip
+
+
+def _describe_agreement(case: Case, metrics: Any) -> str:
+    """How far two seeds agree, over codebooks."""
+    found = metrics["agreement"]
+    means = {
+        name: sum(one[name] for one in found) / len(found)
+        for name in ("agreement", "random_agreement", "same_phone", "random_same_phone")
+    }
+    return (
+        f"{case.title}, two seeds, codes matched on dev: active together in "
+        f"{_percent(means['agreement'])} of the cases on test (matched at random "
+        f"{_percent(means['random_agreement'])}), with the same main phone "
+        f"{_percent(means['same_phone'])} ({_percent(means['random_same_phone'])})."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(estimate: Any, scale: float = 1.0, digits: int = 2) -> str:
+    value, low, high = (scale * estimate[name] for name in ("value", "low", "high"))
+    return f"{value:.{digits}f} ({low:.{digits}f} – {high:.{digits}f})"
+
+
+def measure_steering(it: Measurement) -> None:
+    """What switching codes does."""
+    arms, needed, languages, notes = [], [], [], []
+    for case in (it.get_spoken(), it.get_hindi()):
+        found = it.read(it.steer(case) / "steering.json")
+        for kind in found["all"]:
+            for one in kind["arms"]:
+                arm = one["arm"]
+                arms.append([
+                    case.title, kind["key"], arm["kind"], arm["mode"], arm["num_places"],
+                    one["num_edits"], _interval(one["effect"]),
+                    _interval(one["effect_without_blank"]), _interval(one["success"], 100, 1),
+                    _percent(one["off_share"]), _interval(one["rest_change"], 100, 1),
+                ])  # fmt: skip
+            for one in kind["ablations"]:
+                needed.append([
+                    case.title, kind["key"], one["kind"], one["num_places"], one["own_total"],
+                    *(_interval(one[name], 100, 1) for name in (
+                        "own_before", "own_drop", "other_before", "other_drop",
+                    )),
+                ])  # fmt: skip
+        for one in found["languages"]:
+            languages.append([
+                one["target"], one["source"], one["kind"], one["mode"], one["num_utterances"],
+                *(_interval(one[name], 100, 1) for name in (
+                    "share_before", "share_after", "cer_before", "cer_after",
+                )),
+            ])  # fmt: skip
+        if found["language_missing"]:
+            notes.append(f"{case.title}: no language forced. {found['language_missing']}")
+    shared = (
+        "Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over utterances."
+    )
+    write_result(
+        "35-steering.json",
+        title="Forcing codes of concepts",
+        machine=it.options.machine,
+        command=COMMAND,
+        columns=[
+            "recogniser, k = 8", "concepts", "what is forced", "mode", "codebooks", "spans",
+            "effect, nats (95 %)", "among letters, nats", "written in the span, %",
+            "KL off the span over that within", "rest of the text changed, %",
+        ],
+        rows=arms,
+        notes=[
+            "Spans of other letters, in which the concept is neither said nor recognised; span and "
+            "two frames to each side are patched. Effect: log of the concept's mass over all "
+            "labels there, the blank one of them, after minus before. " + shared,
+        ],
+    )  # fmt: skip
+    write_result(
+        "36-codes-needed.json",
+        title="Taking codes of concepts out",
+        machine=it.options.machine,
+        command=COMMAND,
+        columns=[
+            "recogniser, k = 8", "concepts", "what is taken out", "codebooks", "letters",
+            "recall of the concept's letters, %", "its fall, points", "recall of all others, %",
+            "its fall, points",
+        ],
+        rows=needed,
+        notes=["All codes of a concept's union give nothing, in whole utterances. " + shared],
+    )  # fmt: skip
+    write_result(
+        "37-language-steering.json",
+        title="Forcing codes of languages",
+        machine=it.options.machine,
+        command=COMMAND,
+        columns=[
+            "codes of", "spoken", "what is forced", "mode", "utterances",
+            "letters of that language before, %", "after, %", "CER before, %", "after, %",
+        ],
+        rows=languages,
+        notes=[
+            "Synthetic Hindi and Spanish in a recogniser that writes both with one head; codes are "
+            "forced in all frames. " + shared,
+            *notes,
+        ],
+    )  # fmt: skip
+
+
+PARTS = {
+    "tokfsm": measure_tokfsm,
+    "cost": measure_cost,
+    "concepts": measure_concepts,
+    "steering": measure_steering,
+}
 
 
 def main() -> None:
@@ -273,6 +308,7 @@ def main() -> None:
     parser = create_parser(__doc__, "corpus", "work")
     parser.add_argument("--recognizer", type=parse_path, required=True, help="of Hindi")
     parser.add_argument("--pretrained", type=parse_path, required=True, help="of `make demo`")
+    parser.add_argument("--aligner", type=parse_path, required=True, help="that places phones")
     parser.add_argument("--only", choices=PARTS, help="one part")
     measurement = Measurement(parser.parse_args())
     for name, measure in PARTS.items():
