@@ -65,8 +65,7 @@ class ConceptRow:
         site: Which part of the layer.
         head: Number of the codebook there.
         code: The best single code, chosen on dev.
-        codes: The greedy union, chosen on dev, the most precise first; begins with a code that
-            need not be `code`.
+        codes: The greedy union, chosen on dev, the most precise there first; `code` is among them.
         precision: Share of the frames (utterances) with `code` that have the concept.
         recall: Share of the concept's frames (utterances) that have `code`.
         support: Frames (utterances) of the concept.

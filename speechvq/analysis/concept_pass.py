@@ -145,6 +145,10 @@ class ConceptPass:
         self._config, self._model = config, model
         self._dense, self._second = dense, second
         self._phones, self._aligner, self._division = phones, aligner, division
+        self._code_types = {
+            place: np.min_scalar_type(-one.codebook_size)
+            for place, one in list_bottlenecks(model).items()
+        }
         self._layers = sorted({place.layer for place in list_bottlenecks(model)})
         self._frames_wanted = config.num_neuron_frames
         self._can_measure_pitch = can_measure_pitch()
@@ -188,6 +192,11 @@ class ConceptPass:
         if self._second is not None:
             with capture_codes(self._second, other.__setitem__):
                 run_model(self._second, waveforms, head)
+        codes = {
+            (what, place): output.codes.cpu().numpy().astype(self._code_types[place])
+            for what, outputs in (("codes", found), ("second", other))
+            for place, output in outputs.items()
+        }
         neurons: dict[int, Tensor] = {}
         if self._frames_wanted:
             source = self._dense if self._dense is not None else self._model
@@ -196,11 +205,9 @@ class ConceptPass:
                 run_model(source, waveforms, head)
         for index, (row, waveform, length) in enumerate(zip(long, waveforms, lengths, strict=True)):
             part = self._division.parts[row.id]
-            for what, outputs in (("codes", found), ("second", other)):
-                for place, output in outputs.items():
-                    name = name_array(what, part, place.layer, str(place.site))
-                    codes = output.codes[index, :length].cpu().numpy().astype(np.int32)
-                    self.record.spool.append(name, codes)
+            for (what, place), batch_codes in codes.items():
+                name = name_array(what, part, place.layer, str(place.site))
+                self.record.spool.append(name, batch_codes[index, :length])
             self._add_neurons(part, row.id, length, neurons, index, shares[part])
             own = None if logits is None else logits[index, :length]
             self._add_labels(self.record.splits[part], row, waveform, length, own)

@@ -111,30 +111,25 @@ def collect_metrics(run: Run) -> dict[str, Any]:
     }
 
 
-def write_report(run: Run) -> None:
-    """Writes `report.html`, then `metrics.json`."""
+def write_report(run: Run) -> str:
+    """Writes `report.html`, then `metrics.json`.
+
+    Returns:
+        What was found, for the terminal.
+    """
     output = Path(run.config.output)
     metrics = to_plain(collect_metrics(run))
-    create_page(run.findings, run.division, run.cards, metrics, describe(metrics)).write(
-        output / REPORT_FILE
-    )
+    sentences = describe(metrics)
+    page = create_page(run.findings, run.division, run.cards, metrics, sentences)
+    page.write(output / REPORT_FILE)
     text = json.dumps(metrics, ensure_ascii=False, indent=2, allow_nan=False)
     temporary = output / f".{METRICS_FILE}.tmp"
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(output / METRICS_FILE)
-
-
-def describe_findings(run: Run) -> str:
-    """What was found, for the terminal."""
-    output = Path(run.config.output)
-    metrics = collect_metrics(run)
-    return "\n".join(
-        [
-            *describe(metrics),
-            f"The concepts are in {output / CONCEPTS_FILE}, the report is in "
-            f"{output / REPORT_FILE}",
-        ]
+    places = (
+        f"The concepts are in {output / CONCEPTS_FILE}, the report is in {output / REPORT_FILE}"
     )
+    return "\n".join([*sentences, places])
 
 
 def describe(metrics: dict[str, Any]) -> list[str]:

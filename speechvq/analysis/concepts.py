@@ -20,7 +20,6 @@ from speechvq.analysis.concept_report import (
     CODES_FILE,
     Run,
     check_output,
-    describe_findings,
     write_report,
 )
 from speechvq.analysis.concept_scoring import ConceptScorer
@@ -88,6 +87,12 @@ def find_concepts(
             division=division,
             spool=spool,
         ).run(create_progress(division.seconds))
+        for part, split in record.splits.items():
+            if not split.num_frames:
+                raise DataError(
+                    f"Of {part} no utterance is as long as a frame; take in more with `dev_split`, "
+                    "`test_split`, `language` or `where`."
+                )
         note(f"writing {CODES_FILE}")
         write_codes(
             output / CODES_FILE,
@@ -121,11 +126,10 @@ def find_concepts(
             cards=cards,
             seconds=time.perf_counter() - begin,
         )
-        write_report(run)
+        return write_report(run)
     finally:
         spool.close()
         shutil.rmtree(work, ignore_errors=True)
-    return describe_findings(run)
 
 
 def read_sexes(path: Path) -> dict[str, str]:
