@@ -62,7 +62,7 @@ class DevStatistics:
         frames: dict[Concept, Tensor] = {}
         num_frames = len(aligned.path)
         spoken = torch.zeros(num_frames, dtype=torch.long)
-        for span in aligned.spans:
+        for span in (one for one in aligned.spans if one.label in aligned.letters):
             concept = (ConceptKind.letter, labels[span.label])
             mask = frames.setdefault(concept, torch.zeros(num_frames, dtype=torch.bool))
             mask[span.begin_frame : span.end_frame] = True

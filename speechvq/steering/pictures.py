@@ -19,7 +19,7 @@ from speechvq.steering.measures import Span
 _MAX_LABELS = 24
 _LEAST = 0.1
 """Labels that are nowhere so probable are not shown."""
-_MAX_SECONDS = 5.0
+_MAX_SECONDS = 3.0
 _NAMES = {BLANK: "blank", WORD_SEPARATOR: "space"}
 
 

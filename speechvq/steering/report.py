@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from speechvq.steering.forcing import ArmSummary
 from speechvq.steering.necessity import AblationKind, AblationSummary
 from speechvq.steering.plan import ArmKind
 from speechvq.steering.report_cells import (
+    clip,
     show_nats,
     show_number,
     show_percent,
@@ -203,7 +205,7 @@ def _add_arms(page: Page, one: ConceptResult) -> None:
             *(str(arm.arm.kind), str(arm.arm.mode), arm.arm.num_places, arm.num_edits),
             *(show_nats(arm.effect), show_nats(arm.effect_without_blank), show_share(arm.success)),
             *(show_number(arm.window_kl.value), show_number(arm.off_kl.value)),
-            *(show_percent(arm.off_share), show_share(arm.rest_change)),
+            *(show_percent(arm.off_share), show_share(arm.rest_change, most=math.inf)),
         ]
         for arm in one.arms
     ]
@@ -215,6 +217,7 @@ def _add_arms(page: Page, one: ConceptResult) -> None:
         for kind in kinds:
             found = [find_arm(one.arms, kind, mode) for mode in modes]
             values = [Estimate() if arm is None else getattr(arm, key) for arm in found]
+            values = [clip(value) for value in values] if key == "success" else values
             series.append(
                 BarSeries(
                     name=str(kind),
@@ -250,7 +253,10 @@ def _add_concepts(page: Page, concepts: Sequence[ConceptResult]) -> None:
                     for arm in (random, arms[ArmKind.other], arms[ArmKind.difference])
                 ),
                 None if weak is None else show_number(weak.effect.value),
-                *(show_percent(codes.success.value), show_percent(random.success.value)),
+                Cell(
+                    value=codes.success.value,
+                    text=f"{tell_share(codes.success)} ({tell_share(random.success)})",
+                ),
                 show_percent(codes.off_share),
             ]
         )
@@ -269,7 +275,7 @@ def _add_concepts(page: Page, concepts: Sequence[ConceptResult]) -> None:
     page.add_table(
         [
             *("concept", "spans", "effect, nats", "random codes", "another concept"),
-            *("difference of means", "mode one", "written", "random codes ", "off / within"),
+            *("difference of means", "mode one", "written (random)", "off / within"),
         ],
         rows,
         caption="Each concept in the strongest mode that was asked for, in all codebooks; 95 % "
@@ -290,10 +296,13 @@ def _name(one: ConceptResult) -> str:
 
 def _add_ablations(page: Page, results: SteeringResults) -> None:
     columns = [
-        *("concept", "codebooks", "utterances", "letters", "recall", "own drop, points"),
-        *("of random codes", "others' drop", "of random codes "),
+        *("concept", "codebooks", "utterances", "letters", "recall", "own drop"),
+        *("random", "others' drop", "random "),
     ]
-    for name, concepts in (("Over all.", results.all), ("Each concept.", results.concepts)):
+    for name, concepts in (
+        ("Over all, drops of recall in points.", results.all),
+        ("Each concept.", results.concepts),
+    ):
         rows: list[Row] = []
         for one in concepts:
             for ablation in one.ablations:
@@ -322,7 +331,10 @@ def _add_languages(page: Page, results: SteeringResults) -> None:
             [
                 *(one.target, one.source, str(one.kind), str(one.mode), one.num_utterances),
                 *(show_share(one.share_before), show_share(one.share_after)),
-                *(show_share(one.cer_before), show_share(one.cer_after)),
+                *(
+                    show_share(one.cer_before, most=math.inf),
+                    show_share(one.cer_after, most=math.inf),
+                ),
             ]
             for one in results.languages
         ],

@@ -35,11 +35,17 @@ def show_nats(value: Estimate) -> Cell:
     return show_or_dash(value.value, tell(value))
 
 
-def show_share(value: Estimate) -> Cell:
-    """A share; its interval, which is centred, ends at 0."""
-    shown = Estimate(value=value.value, low=max(value.low, 0.0), high=value.high)
-    ends = "" if math.isnan(value.low) else tell_ends(shown, 100, ".1f")
-    return show_or_dash(value.value, f"{value.value:.1%}{ends}")
+def show_share(value: Estimate, *, most: float = 1.0) -> Cell:
+    """A share in percent; its interval is cut at 0 and at the most that it can be."""
+    shown = clip(value, most)
+    return show_or_dash(value.value, f"{value.value:.1%}{tell_ends(shown, 100, '.1f')}")
+
+
+def clip(value: Estimate, most: float = 1.0) -> Estimate:
+    """A share whose interval, which is centred, is cut at 0 and at `most`."""
+    if math.isnan(value.low):
+        return value
+    return Estimate(value=value.value, low=max(value.low, 0.0), high=min(value.high, most))
 
 
 def show_points(value: Estimate) -> Cell:

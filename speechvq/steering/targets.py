@@ -107,14 +107,20 @@ def find_phone_labels(counts: Mapping[tuple[str, str], Tensor], phone: str) -> d
         phone: Which one.
 
     Returns:
-        Labels that have at least a quarter of the phone's frames with a label.
+        Labels that have at least a quarter of the phone's frames with a letter, and are in no other
+        phone more often.
     """
     found = {}
-    for (head, name), frames in counts.items():
-        if name == phone and int(frames.sum()):
-            labels = (frames >= _MIN_LETTER_SHARE * frames.sum()).nonzero().flatten()
-            if len(labels):
-                found[head] = labels
+    for head in {head for head, _ in counts}:
+        names = [name for other, name in counts if other == head]
+        if phone not in names:
+            continue
+        table = torch.stack([counts[head, name] for name in names])  # (phones, N)
+        own = counts[head, phone]
+        is_most = own >= table.amax(0)
+        labels = (is_most & (own > 0) & (own >= _MIN_LETTER_SHARE * own.sum())).nonzero().flatten()
+        if len(labels):
+            found[head] = labels
     return found
 
 

@@ -26,7 +26,7 @@ from speechvq.steering.necessity import (
     summarize_ablations,
 )
 from speechvq.steering.plan import ArmKind, EditPlanner, list_arms
-from speechvq.steering.targets import Target
+from speechvq.steering.targets import Target, find_phone_labels
 from tests.support.steering import NEUTRAL, STRENGTH, create_row, spell
 
 PLACE = Place(0, Site.feed_forward)
@@ -218,3 +218,26 @@ def test_spans_meet_half_way_and_take_few_blanks(aligned):
     frames = [(span.begin_frame, span.end_frame) for span in widen_spans(aligned.spans, 20, 1)]
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(frames))
     assert all(begin < end for begin, end in frames)
+
+
+def test_a_phone_is_written_by_letters_that_are_mostly_its_own():
+    counts = {
+        ("x", "k"): torch.tensor([0, 0, 0, 9, 1]),
+        ("x", "\u0259"): torch.tensor([0, 0, 0, 4, 2]),  # within k's letter, and its own
+        ("x", "t"): torch.tensor([0, 0, 0, 5, 0]),
+    }
+    assert find_phone_labels(counts, "k")["x"].tolist() == [3]
+    assert find_phone_labels(counts, "\u0259")["x"].tolist() == [4]
+    assert not find_phone_labels(counts, "t")
+    assert not find_phone_labels(counts, "unheard")
+
+
+def test_spaces_write_no_phone(planted, statistics):
+    utterance = UtterancePass(planted, spell([A, 7, 2, 7, B]), "x")
+    words = align_utterance(
+        planted, Utterance(id="w", language="x", text="a b"), utterance.log_probs, "x"
+    )
+    statistics.add({}, words, words.label_texts, ["p"] * 5)
+    counts = statistics.phone_labels["x", "p"]
+    assert counts[2] == 0
+    assert counts[A] > 0 < counts[B]
