@@ -175,7 +175,9 @@ class _Work:
         planner = EditPlanner(
             experiment.targets,
             experiment.selection.statistics,
-            list_arms(self._modes, config.places),
+            list_arms(
+                self._modes, min([config.places, *(len(one.rows) for one in experiment.targets)])
+            ),
             self._generator,
         )
         planned: dict[str, list[PlannedEdit]] = {}

@@ -94,6 +94,17 @@ def test_the_experiment_leaves_all_arms_and_controls(tiny_directory, corpus, tmp
         run(replace(config, num_spans=3))
 
 
+def test_there_are_no_more_places_than_codebooks(tiny_directory, corpus, tmp_path):
+    config = create_experiment(tiny_directory, corpus, tmp_path / "out")
+    config = replace(config, places=9, kinds=["letter"], concept=["letter:a"], num_examples=0)
+    run(config)
+    arms = {
+        (one["arm"]["kind"], one["arm"]["num_places"])
+        for one in read(config.output)["all"][0]["arms"]
+    }
+    assert {places for _, places in arms} == {1, 3}
+
+
 def test_one_recording_by_hand(by_hand, capsys):
     run(by_hand)
     text = capsys.readouterr().out
@@ -201,6 +212,11 @@ def test_a_head_for_each_language_is_no_language_steering():
         (["corpus=c", "concepts=d", "modes=[ablate]"], "`modes` must name some of"),
         (["corpus=c", "concepts=d", "concept=a"], "`concept` must be a kind"),
         (["corpus=c", "concepts=d", "split=dev"], "`split` and `dev_split` must differ"),
+        (["corpus=c", "concepts=d", "window=6"], r"`off_distance` must be at least `window` \(6\)"),
+        (
+            ["corpus=c", "concepts=d", "concept=[phone:a]", "kinds=[letter]"],
+            "must be of the `kinds`",
+        ),
     ],
 )
 def test_keys_that_cannot_work_are_named(overrides, message):
