@@ -88,6 +88,12 @@ def find_concepts(
             division=division,
             spool=spool,
         ).run(create_progress(division.seconds))
+        for part in (DEV, TEST):
+            if not record.splits[part].num_frames:
+                raise DataError(
+                    f"All {division.count(part):,} utterances of the {part} side are shorter than "
+                    "a frame; take in longer ones with `dev_split`, `test_split` or `limit`."
+                )
         note(f"writing {CODES_FILE}")
         write_codes(
             output / CODES_FILE,
