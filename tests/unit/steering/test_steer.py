@@ -20,6 +20,7 @@ from speechvq.nn.bottleneck_sites import detach_bottlenecks
 from speechvq.reporting.posterior_maps import name_label
 from speechvq.steering.config import EditConfig, SteerConfig
 from speechvq.steering.language import explain_missing
+from speechvq.steering.targets import check_split
 
 DEVICE = "cpu"
 
@@ -96,13 +97,25 @@ def test_the_experiment_leaves_all_arms_and_controls(tiny_directory, corpus, tmp
 
 def test_there_are_no_more_places_than_codebooks(tiny_directory, corpus, tmp_path):
     config = create_experiment(tiny_directory, corpus, tmp_path / "out")
-    config = replace(config, places=9, kinds=["letter"], concept=["letter:a"], num_examples=0)
+    config = replace(config, places=9, concept=["letter:a"], num_examples=0)
     run(config)
     arms = {
         (one["arm"]["kind"], one["arm"]["num_places"])
         for one in read(config.output)["all"][0]["arms"]
     }
     assert {places for _, places in arms} == {1, 3}
+    assert read(config.output)["language_missing"] == "`concept` names no language."
+
+
+def test_codes_are_not_measured_where_they_were_chosen(tiny_directory, corpus, tmp_path):
+    config = create_experiment(tiny_directory, corpus, tmp_path / "out")
+    metrics = {"config": {"corpus": str(corpus), "dev_split": "dev"}, "chosen_on": ["test"]}
+    shutil.copy(tiny_directory.parent / "concepts.json", tmp_path / "concepts.json")
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(DataError, match="`split` must be one on which no codes were chosen"):
+        run(replace(config, concepts=str(tmp_path)))
+    check_split(tmp_path, tmp_path, "test")  # another corpus
+    check_split(tmp_path, corpus, "dev")
 
 
 def test_one_recording_by_hand(by_hand, capsys):
