@@ -169,7 +169,8 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
         caption="Medians over the concepts that are not rare (phones: without silence), each at "
         "its best place on dev. Neurons: of the same layer, of any layer with codebooks. Precise: "
         "a precision of 50 % or more at a recall of 10 % or more. Significant: rows of all places "
-        "with a false discovery rate of 5 % at most. Language, pitch and sex count utterances, others frames.",
+        "with a false discovery rate of 5 % at most. Language, pitch and sex count "
+        "utterances, others frames.",
     )
 
 
