@@ -46,8 +46,8 @@ class Example:
 
 
 def choose_examples(made: Sequence[MadeEdit], number: int) -> list[MadeEdit]:
-    """Edits by a concept's codes in all places, in all slots where that was done, spread evenly over
-    their effects.
+    """Edits by a concept's codes in all places, in all slots where that was done, spread evenly
+    over their effects.
 
     The edit of the largest effect is among them, and so is the one of the least: what works and
     what does not.
