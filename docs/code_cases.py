@@ -22,8 +22,10 @@ QUIET = (
     "precision=fp32",
 )  # fmt: skip
 RATE = ("optimizer.lr=0.0005", "optimizer.warmup_share=0.1", "optimizer.hold_share=0.4")
+UPPER = "layers=[2,3,4,5]"
+"""Where codes are, unless a variant says `all layers`."""
 CODES = (
-    "layers=[2,3,4,5]", "codebook_size=512", "restart_every=50", "mask_prob=0.05",
+    "codebook_size=512", "restart_every=50", "mask_prob=0.05",
     "channel_mask_prob=0.016",
 )  # fmt: skip
 VARIANTS = {
@@ -33,6 +35,9 @@ VARIANTS = {
     "k = 8, seed 2": ["num_active=8", "seed=2"],
     "k = 8, no restarts": ["num_active=8", "restart_every=0"],
     "k = 1": ["num_active=1"],
+    "all layers, k = 8": ["num_active=8"],
+    "all layers, k = 8, seed 2": ["num_active=8", "seed=2"],
+    "all layers, k = 1": ["num_active=1"],
 }
 _PLAIN = str.maketrans({"=": "", ",": ""})
 
@@ -47,6 +52,8 @@ class Case:
         corpus: What it learns from and is measured on.
         keys: Which part of the corpus, and batches.
         model: Without codes.
+        variants: Of `VARIANTS`, those that are trained.
+        chosen: Of them, the one whose codes are read and switched.
     """
 
     name: str
@@ -54,6 +61,8 @@ class Case:
     corpus: Path
     keys: list[str]
     model: Path
+    variants: tuple[str, ...]
+    chosen: str
 
 
 class Measurement:
@@ -76,6 +85,8 @@ class Measurement:
             self.options.corpus,
             ["where=source=noa_hindi", "batch.batch_seconds=32", "batch.max_seconds=20"],
             self.options.recognizer,
+            ("no codes", "k = 64", "k = 8", "k = 8, seed 2", "k = 1"),
+            "k = 8",
         )
 
     def get_spoken(self) -> Case:
@@ -88,7 +99,11 @@ class Measurement:
             run_recipe("finetune", joint, trained, [
                 f"model={self.options.pretrained}", f"language={JOINT}", "steps=700", *keys, *QUIET,
             ])  # fmt: skip
-        return Case("spoken", "Hindi and Spanish, espeak-ng", joint, keys, trained / "model")
+        variants = tuple(name for name in VARIANTS if name != "k = 64")
+        return Case(
+            "spoken", "Hindi and Spanish, espeak-ng", joint, keys, trained / "model", variants,
+            "all layers, k = 8",
+        )  # fmt: skip
 
     def train(self, case: Case, variant: str) -> Path:
         """A recogniser with codes."""
@@ -96,13 +111,9 @@ class Measurement:
         if not (output / "summary.json").exists():
             run_recipe("bottleneck", case.corpus, output, [
                 f"model={case.model}", "steps=400", *case.keys, *QUIET, *RATE, *CODES,
-                *VARIANTS[variant],
+                *VARIANTS[variant], *([] if variant.startswith("all layers") else [UPPER]),
             ])  # fmt: skip
         return output
-
-    def is_wanted(self, case: Case, variant: str) -> bool:
-        """Restarts are measured on synthetic speech alone."""
-        return case.name == "spoken" or "restarts" not in variant
 
     def evaluate(self, case: Case, variant: str) -> Path:
         """Scores of a recogniser with codes."""
@@ -145,12 +156,12 @@ class Measurement:
         (joint / "manifest.tsv").write_text(text, encoding="utf-8")
 
     def find_concepts(self, case: Case) -> Path:
-        """What the codes of a recogniser with k = 8 stand for, beside another seed."""
+        """What the codes of a recogniser stand for, beside another seed."""
         output = self.work / case.name / "concepts"
         if not (output / "concepts.json").exists():
             run_recipe("concepts", None, output, [
-                f"model={self.train(case, 'k = 8') / 'model'}",
-                f"second={self.train(case, 'k = 8, seed 2') / 'model'}",
+                f"model={self.train(case, case.chosen) / 'model'}",
+                f"second={self.train(case, f'{case.chosen}, seed 2') / 'model'}",
                 f"dense={self.train(case, 'no codes') / 'model'}",
                 *self._choose_speech(case),
                 *([] if case.name == "spoken" else [f"recognizer={self.options.aligner}"]),
@@ -162,7 +173,7 @@ class Measurement:
         output = self.work / case.name / "steering"
         if not (output / "steering.json").exists():
             run_recipe("steer", None, output, [
-                f"model={self.train(case, 'k = 8') / 'model'}",
+                f"model={self.train(case, case.chosen) / 'model'}",
                 f"concepts={self.find_concepts(case)}", *self._choose_speech(case),
             ])  # fmt: skip
         return output

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from code_cases import VARIANTS, Case, Measurement
+from code_cases import Case, Measurement
 from measuring import (
     create_parser,
     describe_difference,
@@ -82,9 +82,7 @@ def measure_cost(it: Measurement) -> None:
         dense = it.evaluate(case, "no codes")
         start = it.read(it.evaluate_model(case, "start", case.model) / "metrics.json")
         rows.append([case.title, "before", format_rate(start, "cer"), *["–"] * 6])
-        for variant in VARIANTS:
-            if not it.is_wanted(case, variant):
-                continue
+        for variant in case.variants:
             run, result = it.train(case, variant), it.evaluate(case, variant)
             metrics, lines = it.read(result / "metrics.json"), it.read_lines(run)
             dev = [line for line in lines if line["split"] == "dev"][-1]
@@ -114,12 +112,12 @@ def measure_cost(it: Measurement) -> None:
         columns=[
             "recogniser", "400 updates with", "CER on test % (95 %)", "less that without codes",
             "CER on dev %", "loss on dev", "codes unused on dev", "perplexity of 512, mean",
-            "least of 20",
+            "least of all",
         ],
         rows=rows,
         notes=[
-            "Layers 2 to 5 of 6 have a codebook of 512 codes for each of 4 heads and one after the "
-            "feed-forward part: 20 codebooks. All rows of a recogniser start from the same one and "
+            "Layers 2 to 5 of 6 (or all) have a codebook of 512 codes for each of 4 heads and one "
+            "after the feed-forward part: 20 codebooks (or 30). All rows of a recogniser start from the same one and "
             "learn as long; `no codes` is the control. Greedy decoding; intervals and paired "
             "differences by bootstrap.",
             "Synthetic speech shows what codes do in a recogniser that recognises; its scores say "
@@ -161,7 +159,7 @@ def measure_concepts(it: Measurement) -> None:
         machine=it.options.machine,
         command=COMMAND,
         columns=[
-            "recogniser, k = 8", "concepts", "frequent ones", "precision of codes", "their recall",
+            "recogniser", "concepts", "frequent ones", "precision of codes", "their recall",
             "best neuron of the layer", "of any layer", "permuted labels", "p",
             "with a precise code", "unions of codes",
         ],
@@ -182,7 +180,7 @@ def measure_concepts(it: Measurement) -> None:
         machine=it.options.machine,
         command=COMMAND,
         columns=[
-            "recogniser, k = 8", "phone", "place", "frames on test", "precision", "recall", "lift",
+            "recogniser", "phone", "place", "frames on test", "precision", "recall", "lift",
             "best neuron of the layer", "permuted labels",
         ],
         rows=phones,
@@ -253,7 +251,7 @@ def measure_steering(it: Measurement) -> None:
         machine=it.options.machine,
         command=COMMAND,
         columns=[
-            "recogniser, k = 8", "concepts", "what is forced", "mode", "codebooks", "spans",
+            "recogniser", "concepts", "what is forced", "mode", "codebooks", "spans",
             "effect, nats (95 %)", "among letters, nats", "written in the span, %",
             "KL off the span over that within", "rest of the text changed, %",
         ],
@@ -270,7 +268,7 @@ def measure_steering(it: Measurement) -> None:
         machine=it.options.machine,
         command=COMMAND,
         columns=[
-            "recogniser, k = 8", "concepts", "what is taken out", "codebooks", "letters",
+            "recogniser", "concepts", "what is taken out", "codebooks", "letters",
             "recall of the concept's letters, %", "its fall, points", "recall of all others, %",
             "its fall, points",
         ],

@@ -35,8 +35,9 @@ _LIMITS = (
     "Codes, unions, neurons and places are chosen on dev and measured on test; the permuted labels "
     "go the same way. A code that reads a concept need not be what the model goes by: only an "
     "intervention (`speechvq steer`) shows that.",
-    "Phones that were placed by a recogniser's letters are right to within a letter or so, and the "
-    "neurons are those of one layer, the codebook's own.",
+    "Phones that were placed by a recogniser's letters are right to within a letter or so. Neurons "
+    "are the inner values of feed-forward parts of the layers that have codebooks; those of other "
+    "layers were not looked at.",
 )
 
 
@@ -166,9 +167,10 @@ def _add_kinds(page: Page, metrics: dict[str, Any]) -> None:
             for kind, one in metrics["kinds"].items()
         ],
         caption="Medians over the concepts that are not rare (phones: without silence), each at "
-        "its best place on dev. Neurons: of the same layer, of all layers. Precise: a precision "
-        "of 50 % or more at a recall of 10 % or more. Significant: rows of all places with a false "
-        "discovery rate of 5 % at most. Language, pitch and sex count utterances, others frames.",
+        "its best place on dev. Neurons: of the same layer, of any layer with codebooks. Precise: "
+        "a precision of 50 % or more at a recall of 10 % or more. Significant: rows of all places "
+        "with a false discovery rate of 5 % at most. Language, pitch and sex count "
+        "utterances, others frames.",
     )
 
 
@@ -230,7 +232,8 @@ def _add_codebooks(page: Page, facts: Sequence[CodebookFacts]) -> None:
             for one in facts
         ],
         caption="Dead: chosen neither on dev nor on test. Of one phone: codes 80 % or more of "
-        "whose frames have the phone that is theirs on dev, of those in use."
+        "whose frames have the phone that is theirs on dev, of those with enough frames "
+        "(`min_support`) on test."
         + (
             " Same phone, unlike phones: codes that are frequent in several languages, by their "
             "most frequent phones there."

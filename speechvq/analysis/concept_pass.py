@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -166,10 +166,11 @@ class ConceptPass:
         }
         shares = {part: self._frames_wanted / max(1.0, total) for part, total in totals.items()}
         for language in self._division.languages:
+            config = replace(self._config, language=[language])
             rows = (
                 row
-                for row in select(self._config, self._division.splits, _COLUMNS)
-                if row.language == language and row.id in self._division.parts
+                for row in select(config, self._division.splits, _COLUMNS)
+                if row.id in self._division.parts
             )
             for batch in batch_by_length(rows, self._config.batch_seconds):
                 self._add_batch(batch, shares)

@@ -97,6 +97,7 @@ def collect_metrics(run: Run) -> dict[str, Any]:
         "model_digest": run.model_digest,
         "bottlenecks": [config_to_json(one) for one in run.bottlenecks],
         "rule": run.division.rule,
+        "chosen_on": run.division.chosen_on,
         "speakers_on_both_sides": run.division.num_shared,
         "utterances": {part: run.division.count(part) for part in (DEV, TEST)},
         "utterances_too_short": run.record.num_too_short,
@@ -143,9 +144,15 @@ def describe(metrics: dict[str, Any]) -> list[str]:
     used = books["codes"] - books["dead_codes"]
     text = f"Of {books['codes']:,} codes {used:,} are used"
     if books["share_pure"] is not None:
-        text += f"; {books['share_pure']:.1%} of them have one phone in 80 % of their frames"
+        text += (
+            f"; {books['share_pure']:.1%} of the {books['frequent_codes']:,} frequent ones have "
+            "one phone in 80 % of their frames"
+        )
     if books["best_pnmi"] is not None:
-        text += f"; the codebook that knows most of phones has a PNMI of {books['best_pnmi']:.3f}"
+        text += (
+            f"; the codebook that knows most of phones has a PNMI of {books['best_pnmi']:.3f} "
+            f"({books['best_pnmi_chance']:.3f} by chance)"
+        )
     texts.append(f"{text}.")
     if books["codes_same_phone_across_languages"] is not None:
         texts.append(

@@ -21,6 +21,7 @@ from speechvq.analysis.concept_search import (
     FrameLabels,
     Neurons,
     SearchRules,
+    compute_worth,
     search_frames,
 )
 from speechvq.analysis.concept_seeds import SeedAgreement, match_places
@@ -44,7 +45,7 @@ class ConceptFindings:
         facts: Of each codebook.
         agreement: With the second model, by place.
         any_neurons: By kind of frames and concept the precision on test of the best neuron of all
-            layers, chosen on dev, at the recall of the concept's best code.
+            layers with codebooks, chosen on dev, at the recall of the concept's best code.
         missing: Why a kind of concept could not be looked for.
         notes: Sentences on how concepts of utterances were divided.
     """
@@ -157,10 +158,11 @@ class ConceptScorer:
             permuters=(self._permuters[0], self._permuters[1]),
             neurons=neurons,
         )
-        worth = [
-            row.dev_precision + 1 if row.dev_recall >= config.min_recall else row.dev_recall
-            for row in found.rows
-        ]
+        worth: list[float] = compute_worth(
+            [row.dev_precision for row in found.rows],
+            [row.dev_recall for row in found.rows],
+            config.min_recall,
+        ).tolist()
         rows, informedness = search_utterances(
             self._compute_shares(codes, num_codes),
             self.utterance_labels,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import starmap
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from speechvq.analysis.concept_files import ConceptKind, ConceptRow
 from speechvq.analysis.concept_null import FramePermuter
@@ -52,8 +51,8 @@ class CodebookConcepts:
 
     Attributes:
         rows: A row a concept, in the order of kinds and names.
-        null: By kind: (2, P, L) precision on dev and on test of the code that was chosen among
-            permuted labels.
+        null: By kind: (2, P, L) of the code that was chosen among permuted labels, its worth on
+            dev (`compute_worth`) and its precision on test.
         counts: By kind: on dev and on test.
     """
 
@@ -152,6 +151,14 @@ def search_frames(
     return result
 
 
+def compute_worth(precision: ArrayLike, recall: ArrayLike, min_recall: float) -> FloatArray:
+    """What codes are worth on dev, to choose among places: precision + 1, or only the recall where
+    that is below the minimum.
+    """
+    own, share = np.asarray(precision, np.float64), np.asarray(recall, np.float64)
+    return np.where(share >= min_recall, own + 1, share)
+
+
 def compute_p_value(value: float, null: FloatArray) -> float | None:
     """Share of permutations that reach a value, the true labels counted in; None without any."""
     if not len(null):
@@ -174,7 +181,7 @@ def _search_permuted(
     rules: SearchRules,
     permuters: tuple[FramePermuter, FramePermuter],
 ) -> Mapping[ConceptKind, FloatArray]:
-    """The whole search among permuted labels: by kind (2, P, L) precision on dev and test."""
+    """The whole search among permuted labels, see `CodebookConcepts.null`."""
     nulls = {
         one.kind: np.zeros((2, rules.num_permutations, len(one.names)), dtype=np.float64)
         for one in labels
@@ -185,9 +192,11 @@ def _search_permuted(
             own = [part[order] for part, order in zip((one.dev, one.test), orders, strict=True)]
             counts = _count(pairs, own, len(one.names))
             chosen = find_best_codes(counts[0], min_recall=rules.min_recall)
-            scores = starmap(score_codes, ((part, chosen) for part in counts))
-            for place, score in enumerate(scores):
-                nulls[one.kind][place, number] = score.precision.numpy()
+            dev, test = (score_codes(part, chosen) for part in counts)
+            nulls[one.kind][0, number] = compute_worth(
+                dev.precision.numpy(), dev.recall.numpy(), rules.min_recall
+            )
+            nulls[one.kind][1, number] = test.precision.numpy()
     return nulls
 
 

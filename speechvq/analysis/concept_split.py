@@ -25,6 +25,7 @@ class Division:
         splits: Of the corpus, that hold them.
         languages: That they have.
         rule: How they were divided, a sentence.
+        chosen_on: Splits of the corpus from which "dev" is.
         num_shared: Speakers on both sides.
         seconds: Audio of all.
     """
@@ -33,6 +34,7 @@ class Division:
     splits: list[str]
     languages: list[str]
     rule: str
+    chosen_on: list[str]
     num_shared: int
     seconds: float
 
@@ -85,6 +87,7 @@ def divide_corpus(config: ConceptsConfig) -> Division:
         splits=sorted({row.split for row in rows}),
         languages=sorted({row.language for row in rows}),
         rule=rule,
+        chosen_on=sorted({row.split for row in rows if parts[row.id] == DEV}),
         num_shared=len(speakers[DEV] & speakers[TEST]),
         seconds=sum(row.num_seconds for row in rows),
     )

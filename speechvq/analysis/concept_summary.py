@@ -34,8 +34,10 @@ class CodebookFacts:
         perplexity: Of all slots.
         pnmi: Of the most similar code; None without two phones.
         pnmi_chance: Of random tables with the same totals.
-        pure: Share of the used codes of which `PURE` of the frames with a known phone have one
-            phone, the one that is most frequent on dev; None without phones.
+        num_frequent: Codes that were chosen on dev and have enough frames with a known phone on
+            test; 0 without phones.
+        pure: Share of these of which `PURE` of the frames with a known phone have one phone, the
+            one that is most frequent on dev; None without any.
         num_same: Codes whose most frequent phone is the same in all languages (two or more) in
             which they have enough frames; None with one language.
         num_different: Such codes with unlike phones.
@@ -48,6 +50,7 @@ class CodebookFacts:
     perplexity: float
     pnmi: float | None = None
     pnmi_chance: float | None = None
+    num_frequent: int = 0
     pure: float | None = None
     num_same: int | None = None
     num_different: int | None = None
@@ -80,7 +83,7 @@ def describe_codebook(
         phones: (N,) of test, below 0 where unknown; None without phones.
         counts: Of phones, on dev and test.
         languages: (N,) number of the language of each frame of test.
-        min_support: Frames that a code needs in each language.
+        min_support: Frames that a code needs, in each language where these are compared.
         seed: Of chance.
     """
     used = [np.bincount(one.reshape(-1), minlength=num_codes) for one in codes]
@@ -104,9 +107,10 @@ def describe_codebook(
     main = counts[0].both.argmax(0)  # (V,) chosen on dev
     frames = counts[1].codes.numpy()
     hits = counts[1].both.gather(0, main[None])[0].numpy()
-    seen = (frames > 0) & (counts[0].codes.numpy() > 0)
+    seen = (frames >= min_support) & (counts[0].codes.numpy() > 0)
     if seen.any():
-        facts = replace(facts, pure=float((hits[seen] / frames[seen] >= PURE).mean()))
+        pure = float((hits[seen] / frames[seen] >= PURE).mean())
+        facts = replace(facts, pure=pure, num_frequent=int(seen.sum()))
     num_languages = int(languages.max(initial=0)) + 1
     if num_languages > 1:
         places = (languages[known, None] * num_phones + phones[known, None]) * num_codes
@@ -155,8 +159,8 @@ def summarize_kind(
     Args:
         kind: Which.
         rows: All rows.
-        nulls: Of each codebook (2, P, L), precision on dev and on test among permuted labels, L in
-            the order of the rows of a codebook; none for concepts of utterances.
+        nulls: Of each codebook (2, P, L), worth on dev and precision on test among permuted labels,
+            L in the order of the rows of a codebook; none for concepts of utterances.
         any_neurons: By concept the precision of the best neuron of all layers, if it was measured.
 
     Returns:
@@ -204,16 +208,19 @@ def summarize_codebooks(facts: Sequence[CodebookFacts]) -> dict[str, Any]:
     """Sums and shares over codebooks, JSON values."""
     num_codes = sum(one.num_codes for one in facts)
     pure = [
-        (one.pure * (one.num_codes - one.num_dead), one.num_codes - one.num_dead)
-        for one in facts
-        if one.pure is not None
+        (one.pure * one.num_frequent, one.num_frequent) for one in facts if one.pure is not None
     ]
     languages = [one for one in facts if one.num_same is not None]
+    best = max(
+        (one for one in facts if one.pnmi is not None), key=lambda one: one.pnmi or 0, default=None
+    )
     return {
         "codes": num_codes,
+        "frequent_codes": sum(one.num_frequent for one in facts),
         "dead_codes": sum(one.num_dead for one in facts),
         "median_perplexity": _median([one.perplexity for one in facts]),
-        "best_pnmi": max((one.pnmi for one in facts if one.pnmi is not None), default=None),
+        "best_pnmi": None if best is None else best.pnmi,
+        "best_pnmi_chance": None if best is None else best.pnmi_chance,
         "share_pure": sum(a for a, _ in pure) / max(1, sum(b for _, b in pure)) if pure else None,
         "codes_same_phone_across_languages": sum(one.num_same or 0 for one in languages)
         if languages

@@ -14,7 +14,7 @@ from speechvq.data.audio import Waveform
 from speechvq.decoding.forced_alignment import LabelSpan, align_labels, find_spans
 from speechvq.errors import DataError
 from speechvq.models.ctc_model import CTCModel
-from speechvq.models.vocabulary import BLANK_ID
+from speechvq.models.vocabulary import BLANK_ID, UNKNOWN_ID
 
 MAX_SECONDS = 0.2
 """Frames farther than this from every label have none: CTC marks labels by short peaks, and beyond
@@ -41,7 +41,8 @@ def align_letters(
         logits: (T', N) what the model says of the waveform, where it was asked already.
 
     Returns:
-        T labels of the vocabulary, None where no label is near; None where the text does not fit.
+        T labels of the vocabulary, None where no label is near, or one that the vocabulary lacks;
+        None where the text does not fit.
     """
     vocabulary = model.vocabularies[language]
     if logits is None:
@@ -57,12 +58,12 @@ def align_letters(
         return None
     spans = find_spans(log_probs, path, blank_id=BLANK_ID)
     own_times = compute_frame_times(model.encoder.front_end, len(log_probs))
-    labels = [vocabulary.labels[span.label] for span in spans]
+    labels = [None if span.label == UNKNOWN_ID else vocabulary.labels[span.label] for span in spans]
     return spread_labels(labels, spans, own_times, times)
 
 
 def spread_labels(
-    labels: Sequence[str],
+    labels: Sequence[str | None],
     spans: Sequence[LabelSpan],
     own_times: NDArray[np.float32],
     times: NDArray[np.float32],
@@ -70,7 +71,7 @@ def spread_labels(
     """Gives every frame the label that is nearest in time.
 
     Args:
-        labels: One a span.
+        labels: One a span; None for a letter that the vocabulary lacks.
         spans: In order of time.
         own_times: Centres of the frames that spans count, seconds.
         times: (T,) centres of the frames that want labels.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from speechvq.nn.bottleneck import Bottleneck, BottleneckOutput
@@ -92,7 +93,8 @@ def place_codebooks(
 def restart_unused(
     bottleneck: Bottleneck, counts: Tensor, inputs: Tensor, generator: torch.Generator
 ) -> int:
-    """Puts codes that nothing chose on frames that there are now, with a little noise.
+    """Puts codes that nothing chose on frames that there are now, with a little noise. All ranks
+    get the codes of rank 0: DistributedDataParallel would not mend what rounding set apart.
 
     Args:
         bottleneck: Changed in place.
@@ -111,4 +113,6 @@ def restart_unused(
         noise *= RESTART_NOISE * frames.norm(dim=-1, keepdim=True)
         device = bottleneck.codebooks.device
         bottleneck.codebooks[number, places.to(device)] = (frames + noise).to(device)
+    if dist.is_available() and dist.is_initialized():
+        dist.broadcast(bottleneck.codebooks.detach(), src=0)
     return int(unused.sum())

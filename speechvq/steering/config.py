@@ -202,6 +202,17 @@ class SteerConfig:
             problems.append("`corpus` needs `concepts=DIR`, what `speechvq concepts` left.")
         if self.edits or self.start is not None or self.end is not None:
             problems.append("`edits`, `start` and `end` are for one recording: give `audio=FILE`.")
+        left_out = [one for one in self.concept if one.partition(":")[0] not in self.kinds]
+        if left_out:
+            problems.append(
+                f"`concept` must be of the `kinds` ({', '.join(self.kinds)}), but is "
+                f"{', '.join(left_out)}."
+            )
+        if self.off_distance < self.window:
+            problems.append(
+                f"`off_distance` must be at least `window` ({self.window}), or frames that are "
+                f"patched would count as off the span, but is {self.off_distance}."
+            )
         if self.split == self.dev_split:
             problems.append(
                 "`split` and `dev_split` must differ: what is chosen on dev is measured elsewhere."

@@ -46,7 +46,8 @@ class Example:
 
 
 def choose_examples(made: Sequence[MadeEdit], number: int) -> list[MadeEdit]:
-    """Edits by a concept's codes in all places and slots, spread evenly over their effects.
+    """Edits by a concept's codes in all places, in all slots where that was done, spread evenly
+    over their effects.
 
     The edit of the largest effect is among them, and so is the one of the least: what works and
     what does not.
@@ -56,12 +57,14 @@ def choose_examples(made: Sequence[MadeEdit], number: int) -> list[MadeEdit]:
         number: How many.
     """
     most = max((one.planned.arm.num_places for one in made), default=0)
+    modes = [one.planned.arm.mode for one in made]
+    strongest = EditMode.all if EditMode.all in modes else next(iter(modes), None)
     pool = [
         one
         for one in made
         if one.planned.arm.kind is ArmKind.codes
         and one.planned.arm.num_places == most
-        and one.planned.arm.mode in (EditMode.all, made[0].planned.arm.mode)
+        and one.planned.arm.mode is strongest
     ]
     pool.sort(key=lambda one: (-one.measures.success, -one.measures.effect, one.planned.target))
     count = min(number, len(pool))

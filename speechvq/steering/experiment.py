@@ -39,6 +39,7 @@ from speechvq.steering.recall import find_alphabet
 from speechvq.steering.targets import (
     Target,
     check_rows,
+    check_split,
     choose_concepts,
     find_letter_labels,
     find_phone_labels,
@@ -106,6 +107,7 @@ def run_experiment(
     """
     model = load_steerable(config.model, device)
     file = read_concepts(Path(str(config.concepts)), model=Path(config.model))
+    check_split(Path(str(config.concepts)), Path(str(config.corpus)), config.split)
     groups = choose_concepts(file, config.kinds, config.concept)
     check_rows(model, [row for rows in groups.values() for row in rows])
     heads = choose_heads(config, model)
@@ -175,7 +177,9 @@ class _Work:
         planner = EditPlanner(
             experiment.targets,
             experiment.selection.statistics,
-            list_arms(self._modes, config.places),
+            list_arms(
+                self._modes, min([config.places, *(len(one.rows) for one in experiment.targets)])
+            ),
             self._generator,
         )
         planned: dict[str, list[PlannedEdit]] = {}
@@ -220,7 +224,9 @@ class _Work:
                 if target.name in own:
                     for name in self._draw([one.utterance.id for one in spoken]):
                         planned.setdefault(name, []).append((target, own[target.name]))
-        if not planned:
+        if not planned and self._config.concept and not languages:
+            experiment.language_missing = "`concept` names no language."
+        elif not planned:
             experiment.language_missing = explain_missing(
                 {head: experiment.model.vocabularies[head].labels for head in selection.heads},
                 [target.name for target in languages],

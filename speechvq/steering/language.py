@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from speechvq.analysis.concept_files import ConceptRow
 from speechvq.analysis.intervals import Estimate
 from speechvq.nn.code_edits import Edit, EditMode
 from speechvq.steering.dev_statistics import DevStatistics, draw_matched
@@ -154,11 +155,16 @@ def force_language(
     for target, own in targets:
         rows = target.rows[:num_places]
         jobs = [(kind, mode) for kind in CodeKind for mode in modes]
-        codes = {CodeKind.codes: [row.code for row in rows], CodeKind.random: []}
+        codes: dict[CodeKind, list[tuple[ConceptRow, int]]] = {
+            CodeKind.codes: [(row, row.code) for row in rows],
+            CodeKind.random: [],
+        }
         for row in rows:
             counts = statistics.code_counts[row.place][row.head]
             drawn = draw_matched(counts, row.code, row.codes, generator)
-            codes[CodeKind.random].append(row.code if drawn is None else drawn)
+            if drawn is not None:
+                codes[CodeKind.random].append((row, drawn))
+        jobs = [(kind, mode) for kind, mode in jobs if codes[kind]]
         edits = [
             Edit(
                 layer=row.layer,
@@ -170,7 +176,7 @@ def force_language(
                 row=number,
             )
             for number, (kind, mode) in enumerate(jobs)
-            for row, code in zip(rows, codes[kind], strict=True)
+            for row, code in codes[kind]
         ]
         paths = utterance.run(len(jobs), edits).argmax(-1)
         for (kind, mode), path in zip(jobs, paths, strict=True):

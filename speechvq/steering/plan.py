@@ -215,13 +215,9 @@ class EditPlanner:
                 case ArmKind.codes:
                     settings = [_set(row, row.code) for row in rows]
                 case ArmKind.random:
-                    settings = [_set(row, random[row.place, row.head]) for row in rows]
+                    settings = _set_drawn(rows, random)
                 case ArmKind.other:
-                    settings = [
-                        _set(row, other[row.place, row.head])
-                        for row in rows
-                        if (row.place, row.head) in other
-                    ]
+                    settings = _set_drawn(rows, other)
                 case ArmKind.difference:
                     settings = self._set_directions(target, rows)
             if settings:
@@ -251,11 +247,13 @@ class EditPlanner:
         return settings
 
     def _draw_random(self, target: Target) -> dict[tuple[Place, int], int]:
+        """Codes as frequent as the target's; none where all codes are the target's."""
         drawn = {}
         for row in target.rows[: max(arm.num_places for arm in self._arms)]:
             counts = self._statistics.code_counts[row.place][row.head]
             code = draw_matched(counts, row.code, row.codes, self._generator)
-            drawn[row.place, row.head] = row.code if code is None else code
+            if code is not None:
+                drawn[row.place, row.head] = code
         return drawn
 
     def _draw_other(self, target: Target) -> dict[tuple[Place, int], int]:
@@ -284,6 +282,13 @@ class EditPlanner:
 
 def _set(row: ConceptRow, code: int) -> CodeSetting:
     return CodeSetting(place=row.place, head=row.head, code=code)
+
+
+def _set_drawn(
+    rows: Sequence[ConceptRow], drawn: Mapping[tuple[Place, int], int]
+) -> list[CodeSetting]:
+    """Codes of a control, where some could be drawn."""
+    return [_set(row, drawn[row.place, row.head]) for row in rows if (row.place, row.head) in drawn]
 
 
 def _overlap(first: Target, second: Target) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -87,6 +89,28 @@ def check_rows(model: CTCModel, rows: Iterable[ConceptRow]) -> None:
                 f"`concepts` names a code beyond the {one.codebook_size} at {row.place}: run "
                 "`speechvq concepts` on this model."
             )
+
+
+def check_split(concepts: Path, corpus: Path, split: str) -> None:
+    """Checks that codes were not chosen on what is measured, where `metrics.json` beside the
+    concepts says so.
+
+    Raises:
+        DataError: They were.
+    """
+    file = (concepts if concepts.is_dir() else concepts.parent) / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        own = Path(metrics["config"]["corpus"])
+        chosen_on = metrics.get("chosen_on", [metrics["config"]["dev_split"]])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return
+    if own.resolve() == corpus.resolve() and split in chosen_on:
+        raise DataError(
+            f"`split` must be one on which no codes were chosen, but those of {concepts} were "
+            f"chosen on {', '.join(chosen_on)}: give another `split`, or run `speechvq concepts` "
+            "with another `dev_split`."
+        )
 
 
 def find_letter_labels(model: CTCModel, heads: Iterable[str], letter: str) -> dict[str, Tensor]:

@@ -9,8 +9,13 @@ import torch
 from speechvq.analysis.concept_files import ConceptKind, ConceptRow
 from speechvq.analysis.concept_null import FramePermuter, adjust_p_values, permute_units
 from speechvq.analysis.concept_scores import LEFT_OUT, CodePairs, NeuronTable, count_concepts
-from speechvq.analysis.concept_search import FrameLabels, SearchRules, search_frames
-from speechvq.analysis.concept_summary import finish_rows, summarize_kind
+from speechvq.analysis.concept_search import (
+    FrameLabels,
+    SearchRules,
+    compute_worth,
+    search_frames,
+)
+from speechvq.analysis.concept_summary import describe_codebook, finish_rows, summarize_kind
 from speechvq.analysis.concept_unions import CodeIndex, grow_union, measure_union
 from speechvq.nn.places import Place, Site
 
@@ -152,6 +157,28 @@ def test_codes_that_know_nothing_have_the_prior_and_any_p() -> None:
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)
     assert np.mean(np.array(p_values) <= 0.1) < 0.2
     assert np.mean(np.array(p_values) > 0.9) < 0.2
+
+
+def test_places_of_permuted_labels_are_chosen_as_those_of_the_true_ones() -> None:
+    labels = [draw_labels(1), draw_labels(2)]
+    codes = plant(labels[0], 1, hits=90, false=10), plant(labels[1], 2, hits=80, false=20)
+    for min_recall, is_enough in ((0.0, True), (1.0, False)):
+        _, found = search(codes, labels, min_recall=min_recall)
+        assert ((found.null[ConceptKind.phone][0] >= 1) == is_enough).all()
+    assert compute_worth([0.3, 0.9], [0.2, 0.05], 0.1).tolist() == [1.3, 0.05]
+
+
+def test_rare_codes_are_not_called_pure() -> None:
+    phones = np.array([0] * 10 + [1] * 10 + [2])
+    codes = np.array([[0]] * 10 + [[1]] * 10 + [[2]])
+    counts = count_concepts(
+        torch.from_numpy(codes), torch.from_numpy(phones), num_codes=4, num_labels=3
+    )
+    facts = describe_codebook(
+        PLACE, 0, (codes, codes), 4, phones, (counts, counts), np.zeros(21, dtype=np.int64),
+        min_support=5, seed=1,
+    )  # fmt: skip
+    assert (facts.num_frequent, facts.pure, facts.num_dead) == (2, 1.0, 1)
 
 
 def test_what_looked_good_on_dev_alone_is_not_reported() -> None:

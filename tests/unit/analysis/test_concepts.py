@@ -18,10 +18,12 @@ from speechvq.analysis.concept_files import ConceptKind, read_concepts
 from speechvq.analysis.concept_split import divide_corpus
 from speechvq.analysis.concepts import find_concepts, read_sexes
 from speechvq.analysis.frame_times import compute_frame_times
+from speechvq.analysis.letter_frames import align_letters
 from speechvq.analysis.phone_intervals import label_frames
 from speechvq.data.audio import decode_flac
 from speechvq.data.corpus import read_utterances
 from speechvq.errors import ConfigError, DataError
+from speechvq.models.ctc_model import CTCModel
 from speechvq.models.directory import load_model, save_model
 from speechvq.nn.bottleneck_sites import attach_bottleneck, bypass_bottlenecks, capture_codes
 from speechvq.nn.code_placement import place_codebooks
@@ -220,6 +222,26 @@ def test_what_cannot_work_is_said(corpus, coded_models, recognizer_directory, tm
     with pytest.raises(ConfigError, match="`dev_split` and `test_split` must differ"):
         run(replace(config, dev_split="test"))
     assert not (tmp_path / "out").exists()
+
+
+def test_sides_without_a_frame_are_said(corpus, coded_models, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(CTCModel, "num_frames", lambda model, num_samples: 0)
+    config = ConceptsConfig(
+        model=str(coded_models[0]), corpus=str(corpus), output=str(tmp_path / "out")
+    )
+    with pytest.raises(DataError, match="utterances of the dev side are shorter than a frame"):
+        run(config)
+
+
+def test_letters_that_the_vocabulary_lacks_are_no_concept(recognizer_directory) -> None:
+    model = load_model(recognizer_directory)
+    vocabulary = model.vocabularies["hin_Deva"]
+    waveform = np.zeros(16_000, dtype=np.float32)
+    times = compute_frame_times(model.encoder.front_end, 40)
+    logits = torch.zeros(40, len(vocabulary.labels))
+    found = align_letters(model, "azb", "hin_Deva", waveform, times, logits=logits)
+    assert found is not None
+    assert {"a", "b", None} == set(found)
 
 
 def test_tables_of_sexes_are_read(tmp_path) -> None:

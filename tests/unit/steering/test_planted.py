@@ -16,7 +16,9 @@ from speechvq.nn.bottleneck_sites import capture_codes, list_bottlenecks
 from speechvq.nn.code_edits import Ablation, Edit, EditMode
 from speechvq.nn.places import Place, Site
 from speechvq.steering.dev_statistics import DevStatistics, draw_matched
+from speechvq.steering.examples import choose_examples
 from speechvq.steering.forcing import make_edits, summarize_arms
+from speechvq.steering.language import force_language
 from speechvq.steering.material import UtterancePass, align_utterance, widen_spans
 from speechvq.steering.necessity import (
     AblationKind,
@@ -117,6 +119,43 @@ def test_measured_effects_success_and_divergence_are_those_planted(
         assert one.measures.success == (setting.code == D)
     assert summaries[ArmKind.random].success.value == 0.0
     assert codes.effect.value > 2 > summaries[ArmKind.random].effect.value
+
+
+def test_a_control_never_has_the_concept_s_own_code(spoken, aligned, statistics):
+    row = create_row(ConceptKind.letter, "d", PLACE, 0, D, tuple(range(8)))
+    labels = {"x": torch.tensor([D])}
+    target = Target(kind=ConceptKind.letter, name="d", rows=(row,), labels=labels)
+    generator = torch.Generator().manual_seed(0)
+    planner = EditPlanner([target], statistics, list_arms([EditMode.all], 1), generator)
+    planned = [edit for edits in planner.plan(target, [aligned], 9, 0) for edit in edits]
+    assert {edit.arm.kind for edit in planned} == {ArmKind.codes}  # the union has all codes
+    forced = force_language(
+        spoken,
+        aligned,
+        [(target, frozenset({D}))],
+        modes=[EditMode.all],
+        num_places=1,
+        statistics=statistics,
+        generator=generator,
+        advance=lambda rows: None,
+    )
+    assert [one.kind for one in forced] == [AblationKind.codes]
+    assert forced[0].own_after == forced[0].total_after == 1
+
+
+def test_examples_are_those_of_the_strongest_mode(spoken, aligned, statistics):
+    target = create_target(D, "d")
+    arms = list_arms([EditMode.one, EditMode.all], 1)
+    planner = EditPlanner([target], statistics, arms, torch.Generator().manual_seed(0))
+    planned = [edit for edits in planner.plan(target, [aligned], 9, 0) for edit in edits]
+    made = make_edits(
+        spoken, planned, window=0, off_distance=2, max_rows=9, advance=lambda rows: None
+    )
+    chosen = choose_examples(made, 9)
+    assert [(one.planned.arm.kind, one.planned.arm.mode) for one in chosen] == [
+        (ArmKind.codes, EditMode.all)
+    ] * 5
+    assert choose_examples([], 9) == []
 
 
 def test_addition_moves_as_far_as_the_edit_and_along_the_direction(planted, spoken):

@@ -20,6 +20,7 @@ from speechvq.nn.bottleneck_sites import detach_bottlenecks
 from speechvq.reporting.posterior_maps import name_label
 from speechvq.steering.config import EditConfig, SteerConfig
 from speechvq.steering.language import explain_missing
+from speechvq.steering.targets import check_split
 
 DEVICE = "cpu"
 
@@ -92,6 +93,29 @@ def test_the_experiment_leaves_all_arms_and_controls(tiny_directory, corpus, tmp
     assert page.count("<audio") == 2
     with pytest.raises(ConfigError, match=r"`output` must be a new directory.*num_spans"):
         run(replace(config, num_spans=3))
+
+
+def test_there_are_no_more_places_than_codebooks(tiny_directory, corpus, tmp_path):
+    config = create_experiment(tiny_directory, corpus, tmp_path / "out")
+    config = replace(config, places=9, concept=["letter:a"], num_examples=0)
+    run(config)
+    arms = {
+        (one["arm"]["kind"], one["arm"]["num_places"])
+        for one in read(config.output)["all"][0]["arms"]
+    }
+    assert {places for _, places in arms} == {1, 3}
+    assert read(config.output)["language_missing"] == "`concept` names no language."
+
+
+def test_codes_are_not_measured_where_they_were_chosen(tiny_directory, corpus, tmp_path):
+    config = create_experiment(tiny_directory, corpus, tmp_path / "out")
+    metrics = {"config": {"corpus": str(corpus), "dev_split": "dev"}, "chosen_on": ["test"]}
+    shutil.copy(tiny_directory.parent / "concepts.json", tmp_path / "concepts.json")
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(DataError, match="`split` must be one on which no codes were chosen"):
+        run(replace(config, concepts=str(tmp_path)))
+    check_split(tmp_path, tmp_path, "test")  # another corpus
+    check_split(tmp_path, corpus, "dev")
 
 
 def test_one_recording_by_hand(by_hand, capsys):
@@ -201,6 +225,11 @@ def test_a_head_for_each_language_is_no_language_steering():
         (["corpus=c", "concepts=d", "modes=[ablate]"], "`modes` must name some of"),
         (["corpus=c", "concepts=d", "concept=a"], "`concept` must be a kind"),
         (["corpus=c", "concepts=d", "split=dev"], "`split` and `dev_split` must differ"),
+        (["corpus=c", "concepts=d", "window=6"], r"`off_distance` must be at least `window` \(6\)"),
+        (
+            ["corpus=c", "concepts=d", "concept=[phone:a]", "kinds=[letter]"],
+            "must be of the `kinds`",
+        ),
     ],
 )
 def test_keys_that_cannot_work_are_named(overrides, message):
