@@ -117,8 +117,8 @@ def measure_cost(it: Measurement) -> None:
         rows=rows,
         notes=[
             "Layers 2 to 5 of 6 (or all) have a codebook of 512 codes for each of 4 heads and one "
-            "after the feed-forward part: 20 codebooks (or 30). All rows of a recogniser start from the same one and "
-            "learn as long; `no codes` is the control. Greedy decoding; intervals and paired "
+            "after the feed-forward part: 20 codebooks (or 30). Runs start from one recogniser "
+            "and learn as long; `no codes` is the control. Greedy decoding; intervals and paired "
             "differences by bootstrap.",
             "Synthetic speech shows what codes do in a recogniser that recognises; its scores say "
             "nothing about human speech.",

@@ -87,19 +87,11 @@ def find_concepts(
             division=division,
             spool=spool,
         ).run(create_progress(division.seconds))
-<<<<<<< HEAD
-        for part, split in record.splits.items():
-            if not split.num_frames:
-                raise DataError(
-                    f"Of {part} no utterance is as long as a frame; take in more with `dev_split`, "
-                    "`test_split`, `language` or `where`."
-=======
         for part in (DEV, TEST):
             if not record.splits[part].num_frames:
                 raise DataError(
                     f"All {division.count(part):,} utterances of the {part} side are shorter than "
                     "a frame; take in longer ones with `dev_split`, `test_split` or `limit`."
->>>>>>> e90f902ec768b5e21674ddd60483bc2d36724b47
                 )
         note(f"writing {CODES_FILE}")
         write_codes(

@@ -99,9 +99,9 @@ class SteerConfig:
     """Kinds of concepts: letter, phone, language."""
     modes: list[str] = field(default_factory=lambda: list(MODES))
     """How codes are forced: one, all, append."""
-    places: int = 4
-    """Codebooks in which a concept is forced at once, the most precise on dev; one alone is
-    measured too."""
+    places: int = 0
+    """Codebooks in which a concept is forced at once, the most precise on dev; 0 for all. The best
+    four and the best one are measured too."""
     min_recall: float = 0.1
     """Codebooks whose code has less recall on dev come after all others."""
     num_spans: int = 20
@@ -221,7 +221,7 @@ class SteerConfig:
 
 
 _LEAST = {
-    **{"limit": 0, "places": 1, "num_spans": 1, "window": 0, "off_distance": 1},
+    **{"limit": 0, "places": 0, "num_spans": 1, "window": 0, "off_distance": 1},
     **{"num_utterances": 0, "num_examples": 0, "seed": 0, "min_recall": 0},
 }
 

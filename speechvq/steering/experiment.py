@@ -166,6 +166,8 @@ class _Work:
         self._config, self._experiment = config, experiment
         self._generator = torch.Generator().manual_seed(config.seed)
         self._modes = [EditMode(mode) for mode in config.modes]
+        most = min((len(one.rows) for one in experiment.targets), default=0)
+        self._num_places = min(config.places or most, most)
         selection = experiment.selection
         self._edits = self._plan_edits()
         self._ablated = self._plan_ablations()
@@ -177,9 +179,7 @@ class _Work:
         planner = EditPlanner(
             experiment.targets,
             experiment.selection.statistics,
-            list_arms(
-                self._modes, min([config.places, *(len(one.rows) for one in experiment.targets)])
-            ),
+            list_arms(self._modes, self._num_places),
             self._generator,
         )
         planned: dict[str, list[PlannedEdit]] = {}
@@ -242,8 +242,7 @@ class _Work:
     def _count_rows(self, name: str) -> int:
         """Edited copies of an utterance."""
         ablations = sum(
-            2 * len(list_sizes(target, self._config.places))
-            for target in self._ablated.get(name, ())
+            2 * len(list_sizes(target, self._num_places)) for target in self._ablated.get(name, ())
         )
         languages = 2 * len(self._modes) * len(self._forced.get(name, ()))
         return len(self._edits.get(name, ())) + ablations + languages
@@ -286,7 +285,7 @@ class _Work:
             utterance,
             aligned,
             self._ablated.get(name, ()),
-            num_places=config.places,
+            num_places=self._num_places,
             statistics=experiment.selection.statistics,
             generator=self._generator,
             max_rows=max_rows,
@@ -297,7 +296,7 @@ class _Work:
             aligned,
             self._forced.get(name, ()),
             modes=self._modes,
-            num_places=config.places,
+            num_places=self._num_places,
             statistics=experiment.selection.statistics,
             generator=self._generator,
             advance=advance,

@@ -21,6 +21,8 @@ from speechvq.steering.material import AlignedUtterance, get_span
 from speechvq.steering.measures import Span, widen
 from speechvq.steering.targets import Target
 
+_FEWER_PLACES = (4, 1)
+"""Codebooks in which codes are forced besides."""
 _TRIES = 5
 """Other concepts that are drawn until one has other codes at the same places."""
 
@@ -115,7 +117,7 @@ class PlannedEdit:
 
 
 def list_arms(modes: Sequence[EditMode], num_places: int) -> list[Arm]:
-    """All arms: codes at all places and at one, and the controls at all places; the last two
+    """All arms: codes at `num_places` and at fewer, and the controls at `num_places`; the last two
     controls in the strongest mode alone.
     """
     strongest = EditMode.all if EditMode.all in modes else modes[0]
@@ -130,9 +132,12 @@ def list_arms(modes: Sequence[EditMode], num_places: int) -> list[Arm]:
         for kind, chosen in wanted.items()
         for mode in chosen
     ]
-    if num_places > 1:
-        arms += [Arm(kind=ArmKind.codes, mode=mode, num_places=1) for mode in modes]
-    return arms
+    return arms + [
+        Arm(kind=ArmKind.codes, mode=mode, num_places=fewer)
+        for fewer in _FEWER_PLACES
+        if fewer < num_places
+        for mode in modes
+    ]
 
 
 def find_spans_to_edit(

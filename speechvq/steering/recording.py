@@ -190,7 +190,7 @@ def _find_edits(
     mode = EditMode(config.mode)
     edits = [
         Edit(layer=row.layer, site=row.site, head=row.head, span=span, code=code, mode=mode)
-        for row in order_rows(rows, config.min_recall)[: config.places]
+        for row in order_rows(rows, config.min_recall)[: config.places or None]
         for code in (row.codes if mode is EditMode.ablate else (row.code,))
     ]
     found = find_letter_labels(model, [head], name) if kind is ConceptKind.letter else {}
