@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from speechvq.analysis.config import MISSING_VALUE, PhoneSourceConfig
+from speechvq.analysis.config import MISSING_VALUE, PhoneSourceConfig, list_missing
 
 
 @dataclass(kw_only=True)
@@ -59,15 +59,14 @@ class ConceptsConfig(PhoneSourceConfig):
 
     def validate(self) -> list[str]:
         """Returns a sentence for every problem, none where all is well."""
-        problems = [
-            f"`{key}` must be given: {what}."
-            for key, value, what in (
-                ("model", self.model, "`model=DIR`, a model with bottlenecks"),
-                ("corpus", self.corpus, "`corpus=DIR`, a directory that `prepare` left"),
-                ("output", self.output, "`output=DIR`, where the report goes"),
-            )
-            if value in ("", MISSING_VALUE)
-        ]
+        problems = list_missing(
+            self,
+            {
+                "model": "`model=DIR`, a model with bottlenecks",
+                "corpus": "`corpus=DIR`, a directory that `prepare` left",
+                "output": "`output=DIR`, where the report goes",
+            },
+        )
         problems += [
             f"`{key}` must be 0 or more, but is {getattr(self, key)}."
             for key in ("limit", "num_permutations", "num_neuron_frames", "num_cards", "seed")

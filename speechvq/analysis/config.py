@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MISSING_VALUE = "???"
 """What OmegaConf takes for "must be given"."""
 MAX_SHIFT_SECONDS = 1.0
 CONTROLS = ("random", "kmeans")
+
+
+def list_missing(config: object, wanted: Mapping[str, str]) -> list[str]:
+    """A sentence for every key that must be given and was not.
+
+    Args:
+        config: Has the keys as attributes.
+        wanted: By key, what is to be given.
+    """
+    return [
+        f"`{key}` must be given: {what}."
+        for key, what in wanted.items()
+        if getattr(config, key) in ("", MISSING_VALUE)
+    ]
 
 
 @dataclass(kw_only=True)
@@ -84,15 +99,14 @@ class AnalyzeConfig(PhoneSourceConfig):
 
     def validate(self) -> list[str]:
         """Returns a sentence for every problem, none where all is well."""
-        problems = [
-            f"`{key}` must be given: {what}."
-            for key, value, what in (
-                ("corpus", self.corpus, "`corpus=DIR`, a directory that `prepare` left"),
-                ("model", self.model, "`model=DIR`, a model directory"),
-                ("output", self.output, "`output=DIR`, where the report goes"),
-            )
-            if value in ("", MISSING_VALUE)
-        ]
+        problems = list_missing(
+            self,
+            {
+                "corpus": "`corpus=DIR`, a directory that `prepare` left",
+                "model": "`model=DIR`, a model directory",
+                "output": "`output=DIR`, where the report goes",
+            },
+        )
         problems += [
             f"`{key}` must be 0 or more, but is {value}."
             for key, value in (

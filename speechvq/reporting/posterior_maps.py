@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from speechvq.reporting.drawing import PALETTE, create_panels, label_axes, to_drawable, to_svg
+from speechvq.reporting.time_maps import draw_level
 
-_RANGE_DB = 60.0
 _MAX_NAME = 16
 
 
@@ -37,21 +37,10 @@ def draw_posteriors(
         SVG text.
     """
     begin, end = span
-    level = 10 * np.log10(np.asarray(power, dtype=np.float64).T + 1e-12)  # (K, F)
-    top = float(level.max(initial=-120.0))
     height = max(1.2, 0.19 * len(row_labels) + 0.5)
     shares = [1.1, *(height for _ in maps)]
     with create_panels((8.4, 0.6 + sum(shares)), shares) as (figure, panels):
-        panels[0].imshow(
-            level,
-            cmap="magma",
-            aspect="auto",
-            origin="lower",
-            extent=(begin, end, 0.0, max_hertz / 1000),
-            vmin=top - _RANGE_DB,
-            vmax=top,
-        )
-        label_axes(panels[0], "", "kHz", "", legend=False)
+        draw_level(panels[0], power, span=span, max_hertz=max_hertz)
         for axes, (title, values) in zip(panels[1:], maps.items(), strict=True):
             image = axes.imshow(
                 np.asarray(values, dtype=np.float64),

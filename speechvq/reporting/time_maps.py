@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from speechvq.reporting.drawing import create_panels, label_axes, to_drawable, to_svg
@@ -34,21 +35,9 @@ def draw_time_maps(
         SVG text.
     """
     begin, end = span
-    cells = np.asarray(power, dtype=np.float64).T  # (K, F)
-    level = 10 * np.log10(cells + 1e-12)
-    top = float(level.max(initial=-120.0))
     shares = [1.0, *(2.6 for _ in maps)]
     with create_panels((7.2, 1.2 + 2.9 * len(maps)), shares) as (figure, panels):
-        panels[0].imshow(
-            level,
-            cmap="magma",
-            aspect="auto",
-            origin="lower",
-            extent=(begin, end, 0.0, max_hertz / 1000),
-            vmin=top - _RANGE_DB,
-            vmax=top,
-        )
-        label_axes(panels[0], "", "kHz", "", legend=False)
+        draw_level(panels[0], power, span=span, max_hertz=max_hertz)
         for axes, (title, values) in zip(panels[1:], maps.items(), strict=True):
             matrix = np.asarray(values, dtype=np.float64)
             image = axes.imshow(
@@ -81,3 +70,28 @@ def draw_time_maps(
                     fontsize=7.5,
                 )
         return to_svg(figure)
+
+
+def draw_level(
+    axes: Axes, power: ArrayLike, *, span: tuple[float, float], max_hertz: float
+) -> None:
+    """Draws the level of a spectrogram, 60 dB from the loudest cell down.
+
+    Args:
+        axes: Where.
+        power: (F, K) power.
+        span: Begin and end of the time axis, seconds.
+        max_hertz: Frequency of the last of the K bins.
+    """
+    level = 10 * np.log10(np.asarray(power, dtype=np.float64).T + 1e-12)  # (K, F)
+    top = float(level.max(initial=-120.0))
+    axes.imshow(
+        level,
+        cmap="magma",
+        aspect="auto",
+        origin="lower",
+        extent=(*span, 0.0, max_hertz / 1000),
+        vmin=top - _RANGE_DB,
+        vmax=top,
+    )
+    label_axes(axes, "", "kHz", "", legend=False)

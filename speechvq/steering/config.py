@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MISSING_VALUE = "???"
-"""What OmegaConf takes for "must be given"."""
+from speechvq.analysis.config import MISSING_VALUE, list_missing
+
 MODES = ("one", "all", "append")
 """How a code is forced (`speechvq.nn.code_edits.EditMode`); `ablate` besides for one recording."""
 SITES = ("heads", "feed_forward")
@@ -130,14 +130,13 @@ class SteerConfig:
 
     def validate(self) -> list[str]:
         """One sentence for every value that cannot work."""
-        problems = [
-            f"`{key}` must be given: {what}."
-            for key, value, what in (
-                ("model", self.model, "`model=DIR`, a recogniser with bottlenecks"),
-                ("output", self.output, "`output=DIR`, where the report goes"),
-            )
-            if value in ("", MISSING_VALUE)
-        ]
+        problems = list_missing(
+            self,
+            {
+                "model": "`model=DIR`, a recogniser with bottlenecks",
+                "output": "`output=DIR`, where the report goes",
+            },
+        )
         if (self.audio is None) == (self.corpus is None):
             problems.append(
                 "Either `audio=FILE` (one recording) or `corpus=DIR` (experiment) must be given."
