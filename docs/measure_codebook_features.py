@@ -128,7 +128,7 @@ def measure_cost(it: Measurement) -> None:
 
 def measure_concepts(it: Measurement) -> None:
     """What codes stand for."""
-    rows, phones, agreement = [], [], []
+    rows, phones, agreement, headline = [], [], [], []
     for case in (it.get_spoken(), it.get_hindi()):
         output = it.find_concepts(case)
         metrics = it.read(output / "metrics.json")
@@ -146,6 +146,14 @@ def measure_concepts(it: Measurement) -> None:
                 " at ".join(_percent(one[f"median_union_{name}"]) for name in _BOTH),
             ])  # fmt: skip
         agreement.append(_describe_agreement(case, metrics))
+        one = metrics["kinds"]["phone"]
+        headline.append({
+            "what": f"{case.title}, codes in hidden layers: precision of a phone's best code / best "
+            "neuron of that layer at its recall / permuted labels, medians on test",
+            "figure": " / ".join(_percent(one[f"median_{name}"]) for name in (
+                "precision", "neuron_precision", "permuted_precision",
+            )),
+        })  # fmt: skip
         phones += [
             [case.title, row.concept, f"{row.place} {row.head}", row.support,
              *map(_percent, (row.precision, row.recall)), f"{row.lift:.1f}",
@@ -173,6 +181,7 @@ def measure_concepts(it: Measurement) -> None:
             "Phones of synthetic speech are espeak-ng's own events; those of Hindi are aligned by "
             "a recogniser and epitran and right to within a letter or so.",
         ],
+        headline=headline,
     )  # fmt: skip
     write_result(
         "34-codes-phones.json",
@@ -214,10 +223,11 @@ def _interval(estimate: Any, scale: float = 1.0, digits: int = 2) -> str:
 
 def measure_steering(it: Measurement) -> None:
     """What switching codes does."""
-    arms, needed, languages, notes = [], [], [], []
+    arms, needed, languages, notes, headline = [], [], [], [], []
     for case in (it.get_spoken(), it.get_hindi()):
         found = it.read(it.steer(case) / "steering.json")
         for kind in found["all"]:
+            written: dict[str, str] = {}
             for one in kind["arms"]:
                 arm = one["arm"]
                 arms.append([
@@ -226,6 +236,14 @@ def measure_steering(it: Measurement) -> None:
                     _interval(one["effect_without_blank"]), _interval(one["success"], 100, 1),
                     _percent(one["off_share"]), _interval(one["rest_change"], 100, 1),
                 ])  # fmt: skip
+                if arm["mode"] == "all" and arm["kind"] in ("codes", "random codes"):
+                    written.setdefault(arm["kind"], _percent(one["success"]["value"]))
+            if kind["key"] == "letter":
+                headline.append({
+                    "what": f"{case.title}: a letter is written where its codes are forced into "
+                    "spans of others / where random codes as frequent are",
+                    "figure": " / ".join(written.values()),
+                })  # fmt: skip
             for one in kind["ablations"]:
                 needed.append([
                     case.title, kind["key"], one["kind"], one["num_places"], one["own_total"],
@@ -261,6 +279,7 @@ def measure_steering(it: Measurement) -> None:
             "two frames to each side are patched. Effect: log of the concept's mass over all "
             "labels there, the blank one of them, after minus before. " + shared,
         ],
+        headline=headline,
     )  # fmt: skip
     write_result(
         "36-codes-needed.json",
