@@ -175,6 +175,7 @@ class Measurement:
             run_recipe("steer", None, output, [
                 f"model={self.train(case, case.chosen) / 'model'}",
                 f"concepts={self.find_concepts(case)}", *self._choose_speech(case),
+                *(["num_spans=10"] if case.name == "spoken" else []),
             ])  # fmt: skip
         return output
 

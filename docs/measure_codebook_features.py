@@ -148,8 +148,8 @@ def measure_concepts(it: Measurement) -> None:
         agreement.append(_describe_agreement(case, metrics))
         one = metrics["kinds"]["phone"]
         headline.append({
-            "what": f"{case.title}, codes in hidden layers: precision of a phone's best code / best "
-            "neuron of that layer at its recall / permuted labels, medians on test",
+            "what": f"{case.title}, codes in hidden layers: precision of a phone's best code / "
+            "best neuron of that layer at its recall / permuted labels, medians on test",
             "figure": " / ".join(_percent(one[f"median_{name}"]) for name in (
                 "precision", "neuron_precision", "permuted_precision",
             )),
