@@ -173,6 +173,7 @@ def measure_concepts(it: Measurement) -> None:
         ],
         rows=rows,
         notes=[
+            "k = 8, in all 6 layers of the synthetic recogniser, in layers 2 to 5 of that of Hindi. "
             "Medians over concepts, each at the place that was best on dev; codes, neurons and "
             "unions are chosen on dev and measured on test, neurons at the recall of the code, "
             "those of the recogniser without codes. Precise: precision ≥ 50 % at a recall ≥ 10 %. "
@@ -216,9 +217,21 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def _interval(estimate: Any, scale: float = 1.0, digits: int = 2) -> str:
-    value, low, high = (scale * estimate[name] for name in ("value", "low", "high"))
-    return f"{value:.{digits}f} ({low:.{digits}f} – {high:.{digits}f})"
+def _interval(estimate: Any) -> str:
+    return "{value:.2f} ({low:.2f} – {high:.2f})".format(**estimate)
+
+
+def _share(estimate: Any) -> str:
+    """A share in percent; the interval is symmetric and may reach beyond what a share can be."""
+    low, high = max(0.0, estimate["low"]), min(1.0, estimate["high"])
+    return f"{100 * estimate['value']:.1f} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def _fall(estimate: Any) -> str:
+    """A difference in points."""
+    return "{:.1f} ({:.1f} … {:.1f})".format(
+        *(100 * estimate[name] + 0.0 for name in ("value", "low", "high"))
+    )
 
 
 def measure_steering(it: Measurement) -> None:
@@ -233,8 +246,8 @@ def measure_steering(it: Measurement) -> None:
                 arms.append([
                     case.title, kind["key"], arm["kind"], arm["mode"], arm["num_places"],
                     one["num_edits"], _interval(one["effect"]),
-                    _interval(one["effect_without_blank"]), _interval(one["success"], 100, 1),
-                    _percent(one["off_share"]), _interval(one["rest_change"], 100, 1),
+                    _interval(one["effect_without_blank"]), _share(one["success"]),
+                    _percent(one["off_share"]), _share(one["rest_change"]),
                 ])  # fmt: skip
                 if arm["mode"] == "all" and arm["kind"] in ("codes", "random codes"):
                     written.setdefault(arm["kind"], _percent(one["success"]["value"]))
@@ -247,20 +260,20 @@ def measure_steering(it: Measurement) -> None:
             for one in kind["ablations"]:
                 needed.append([
                     case.title, kind["key"], one["kind"], one["num_places"], one["own_total"],
-                    *(_interval(one[name], 100, 1) for name in (
-                        "own_before", "own_drop", "other_before", "other_drop",
-                    )),
+                    _share(one["own_before"]), _fall(one["own_drop"]),
+                    _share(one["other_before"]), _fall(one["other_drop"]),
                 ])  # fmt: skip
         for one in found["languages"]:
             languages.append([
                 one["target"], one["source"], one["kind"], one["mode"], one["num_utterances"],
-                *(_interval(one[name], 100, 1) for name in (
+                *(_share(one[name]) for name in (
                     "share_before", "share_after", "cer_before", "cer_after",
                 )),
             ])  # fmt: skip
         if found["language_missing"]:
             notes.append(f"{case.title}: no language forced. {found['language_missing']}")
     shared = (
+        "k = 8, in all 6 layers of the synthetic recogniser, in layers 2 to 5 of that of Hindi. "
         "Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over utterances."
     )
     write_result(
