@@ -31,6 +31,7 @@ COMMAND = (
     "--pretrained demo/pretrained/model --aligner aligner/model --work work --machine '…'"
 )
 _BOTH = ("precision", "recall")
+_WHICH = "k = 8, in all 6 layers of the synthetic recogniser, in layers 2 to 5 of that of Hindi."
 
 
 def measure_tokfsm(it: Measurement) -> None:
@@ -173,9 +174,8 @@ def measure_concepts(it: Measurement) -> None:
         ],
         rows=rows,
         notes=[
-            "k = 8, in all 6 layers of the synthetic recogniser, in layers 2 to 5 of that of Hindi. "
-            "Medians over concepts, each at the place that was best on dev; codes, neurons and "
-            "unions are chosen on dev and measured on test, neurons at the recall of the code, "
+            f"{_WHICH} Medians over concepts, each at the place that was best on dev; codes, neurons "
+            "and unions are chosen on dev and measured on test, neurons at the recall of the code, "
             "those of the recogniser without codes. Precise: precision ≥ 50 % at a recall ≥ 10 %. "
             "Language and pitch are scored by utterances, no speaker on both sides.",
             *agreement,
@@ -272,10 +272,7 @@ def measure_steering(it: Measurement) -> None:
             ])  # fmt: skip
         if found["language_missing"]:
             notes.append(f"{case.title}: no language forced. {found['language_missing']}")
-    shared = (
-        "k = 8, in all 6 layers of the synthetic recogniser, in layers 2 to 5 of that of Hindi. "
-        "Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over utterances."
-    )
+    shared = f"{_WHICH} Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over utterances."
     write_result(
         "35-steering.json",
         title="Forcing codes of concepts",
