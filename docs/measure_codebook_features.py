@@ -174,10 +174,10 @@ def measure_concepts(it: Measurement) -> None:
         ],
         rows=rows,
         notes=[
-            f"{_WHICH} Medians over concepts, each at the place that was best on dev; codes, neurons "
-            "and unions are chosen on dev and measured on test, neurons at the recall of the code, "
-            "those of the recogniser without codes. Precise: precision ≥ 50 % at a recall ≥ 10 %. "
-            "Language and pitch are scored by utterances, no speaker on both sides.",
+            f"{_WHICH} Medians over concepts, each at the place that was best on dev; codes, "
+            "neurons and unions are chosen on dev and measured on test, neurons at the recall of "
+            "the code, those of the recogniser without codes. Precise: precision ≥ 50 % at a "
+            "recall ≥ 10 %. Language and pitch are scored by utterances, no speaker on both sides.",
             *agreement,
             "Phones of synthetic speech are espeak-ng's own events; those of Hindi are aligned by "
             "a recogniser and epitran and right to within a letter or so.",
@@ -272,7 +272,10 @@ def measure_steering(it: Measurement) -> None:
             ])  # fmt: skip
         if found["language_missing"]:
             notes.append(f"{case.title}: no language forced. {found['language_missing']}")
-    shared = f"{_WHICH} Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over utterances."
+    shared = (
+        f"{_WHICH} Codes are chosen on dev (`speechvq concepts`); intervals by bootstrap over "
+        "utterances."
+    )
     write_result(
         "35-steering.json",
         title="Forcing codes of concepts",
