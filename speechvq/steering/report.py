@@ -59,15 +59,10 @@ def write_report(config: SteerConfig, experiment: Experiment) -> str:
     return "\n".join([*findings, f"The report is in {output / REPORT_FILE}"])
 
 
-def find_arm(
-    arms: Sequence[ArmSummary], kind: ArmKind, mode: EditMode, *, single: bool = False
-) -> ArmSummary | None:
-    """The summary of an arm at all places, or at one."""
+def find_arm(arms: Sequence[ArmSummary], kind: ArmKind, mode: EditMode) -> ArmSummary | None:
+    """The summary of an arm in the most codebooks."""
     found = [one for one in arms if one.arm.kind is kind and one.arm.mode is mode]
-    if not found or (single and len(found) < 2):
-        return None
-    choose = min if single else max
-    return choose(found, key=lambda one: one.arm.num_places)
+    return max(found, key=lambda one: one.arm.num_places, default=None)
 
 
 def describe_findings(results: SteeringResults, experiment: Experiment) -> list[str]:

@@ -75,8 +75,9 @@ def run(unit: Any, batches: list[torch.Tensor]) -> tuple[list[Any], dict[str, An
 def test_error_of_codes_weighs_as_much_a_target_as_the_task() -> None:
     encoder = create_encoder()
     batch = torch.randn(3, 10, 16)
-    (found,), _ = run(CodeUnit(Unit(encoder), encoder, 0.5), [batch])  # type: ignore[arg-type]
-    (plain,), _ = run(CodeUnit(Unit(encoder), encoder, 0.0), [batch])  # type: ignore[arg-type]
+    unit: Any = Unit(encoder)
+    (found,), _ = run(CodeUnit(unit, encoder, 0.5), [batch])
+    (plain,), _ = run(CodeUnit(unit, encoder, 0.0), [batch])
     losses = {}
     with capture_codes(encoder, losses.__setitem__):
         encoder(batch, None)
